@@ -1,0 +1,232 @@
+"""The command `speedsms`. What needs the gateway is named by import path, so that the SDK never imports it.
+
+Exit codes: 0 done, 1 refused, 2 usage, 3 configuration, 4 unreachable, 5 outcome unknown, 130 interrupted.
+"""
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
+from json import dumps
+from typing import TYPE_CHECKING, Final
+
+from speedsms import __version__
+from speedsms.text import TextMode, costly, segments
+from speedsms.text import NotSendable as NotSendableText
+
+if TYPE_CHECKING:
+    from cyclopts import App
+
+REFUSED: Final = 1
+CONFIGURATION: Final = 3
+INTERRUPTED: Final = 130
+_GATEWAY: Final = "speedsms.gateway.cli."
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """`path` as typed, `target` below `speedsms.gateway.cli`, one line of help, one example that works."""
+
+    path: str
+    target: str
+    help: str
+    example: str
+
+
+GROUPS: Final = {
+    "account": "Tenants and their money.",
+    "token": "Access tokens of the API.",
+    "sender": "Brandnames, numbers and devices.",
+    "price": "What a part, a call or an MMS costs.",
+    "channel": "The ways out.",
+    "route": "Which messages take which way out.",
+    "portability": "Numbers that changed their carrier.",
+    "suppression": "Numbers that are not written to.",
+    "webhook": "Endpoints of customers.",
+    "message": "What became of messages.",
+    "ledger": "The books.",
+    "config": "Settings.",
+}
+
+COMMANDS: Final = tuple(
+    Command(*row)
+    for row in (
+        ("dev", "serve:dev", "Start a gateway to play with: database, simulator, account, token.", "dev"),
+        (
+            "serve",
+            "serve:serve",
+            "Start the gateway, with its own database unless one is set.",
+            "serve --role api",
+        ),
+        ("migrate", "database:migrate", "Bring the tables up to this release.", "migrate --phase pre"),
+        (
+            "backup",
+            "database:backup",
+            "Write the database into a new directory.",
+            "backup /var/backups/sms-1",
+        ),
+        (
+            "restore",
+            "database:restore",
+            "Bring a backup into an empty database.",
+            "restore /var/backups/sms-1",
+        ),
+        ("drain", "drain:drain", "Do everything that is due now, in this process, and end.", "drain"),
+        ("doctor", "doctor:doctor", "Look for what is wrong with this installation.", "doctor"),
+        ("account create", "account:create", "Make an account.", "account create shop shop@example.com"),
+        ("account list", "account:list_", "Show all accounts.", "account list --json"),
+        ("account set", "account:set_", "Change an account's settings.", "account set shop rate_limit=120"),
+        (
+            "account topup",
+            "account:topup",
+            "Add money, once per key.",
+            "account topup shop 500000 --key pay-17",
+        ),
+        (
+            "account adjust",
+            "account:adjust",
+            "Correct a balance.",
+            "account adjust shop -250 --key 'case 12'",
+        ),
+        ("account block", "account:block", "Refuse all calls of an account.", "account block shop"),
+        ("account unblock", "account:unblock", "Allow them again.", "account unblock shop"),
+        ("token create", "token:create", "Make a token; it is shown once.", "token create shop --test"),
+        ("token import", "token:import_", "Bring a token along.", "token import shop < token.txt"),
+        ("token list", "token:list_", "Show tokens, never their text.", "token list --account shop"),
+        ("token revoke", "token:revoke", "End a token.", "token revoke 3"),
+        ("sender add", "sender:add", "Register a sender as pending.", "sender add shop brandname MYSHOP"),
+        ("sender approve", "sender:approve", "Allow its use.", "sender approve shop MYSHOP"),
+        ("sender suspend", "sender:suspend", "Stop its use.", "sender suspend shop MYSHOP"),
+        ("sender list", "sender:list_", "Show senders.", "sender list --account shop"),
+        ("price set", "price:set_", "Set a price in VND.", "price set sms 250 --type 2"),
+        ("price list", "price:list_", "Show the price table.", "price list"),
+        ("channel add", "channel:add", "Configure a way out.", "channel add sim sim rate=50"),
+        ("channel set", "channel:set_", "Change its settings.", "channel set sim rate=100"),
+        ("channel enable", "channel:enable", "Use it.", "channel enable sim"),
+        (
+            "channel disable",
+            "channel:disable",
+            "Use it no more; messages wait or go elsewhere.",
+            "channel disable sim",
+        ),
+        ("channel list", "channel:list_", "Show channels and their health.", "channel list"),
+        (
+            "route add",
+            "channel:route_add",
+            "Send matching messages to a channel.",
+            "route add sim --carrier viettel",
+        ),
+        ("route remove", "channel:route_remove", "Take a route away.", "route remove 4"),
+        ("route list", "channel:route_list", "Show routes in the order of use.", "route list"),
+        (
+            "portability load",
+            "numbers:portability",
+            "Load `number,carrier` lines.",
+            "portability load moved.csv",
+        ),
+        (
+            "suppression add",
+            "numbers:suppress",
+            "Stop writing to a number.",
+            "suppression add shop 0912345678",
+        ),
+        (
+            "suppression load",
+            "numbers:suppress_file",
+            "The same for a file.",
+            "suppression load shop dnc.txt",
+        ),
+        ("suppression remove", "numbers:release", "Write to it again.", "suppression remove shop 0912345678"),
+        (
+            "webhook set",
+            "webhook:set_",
+            "Add an endpoint.",
+            "webhook set shop report https://shop.example/hook",
+        ),
+        ("webhook list", "webhook:list_", "Show endpoints.", "webhook list shop"),
+        ("webhook test", "webhook:sample", "Post a sample to an endpoint.", "webhook test 2"),
+        (
+            "webhook replay",
+            "webhook:replay",
+            "Post dead letters again.",
+            "webhook replay 2 --since 2026-11-01",
+        ),
+        ("webhook resend", "webhook:resend", "Post one event again.", "webhook resend shop EVENT"),
+        ("webhook rotate", "webhook:rotate", "Sign with a new secret beside the old.", "webhook rotate 2"),
+        ("webhook retire", "webhook:retire", "Sign with the newest secret alone.", "webhook retire 2"),
+        ("webhook enable", "webhook:enable", "Post to an endpoint again.", "webhook enable 2"),
+        ("webhook disable", "webhook:disable", "Post nothing more to it.", "webhook disable 2"),
+        ("message show", "message:show_", "Tell the whole story of a request.", "message show 123456"),
+        ("ledger check", "ledger:check", "Prove that the books agree.", "ledger check"),
+        ("config show", "config:show_", "Show every setting and where it comes from.", "config show"),
+        (
+            "config check",
+            "config:check",
+            "Read the settings and say what is wrong.",
+            "config check --config my.toml",
+        ),
+    )
+)
+
+
+def main() -> None:
+    """Entry point of the console script."""
+    if not find_spec("cyclopts"):
+        _say('the commands need an extra: pip install "speedsms[cli]", or "speedsms[gateway]" for a gateway')
+        sys.exit(CONFIGURATION)
+    try:
+        build()(_words(sys.argv[1:]))
+    except KeyboardInterrupt:
+        sys.exit(INTERRUPTED)
+    except ModuleNotFoundError as error:
+        if not error.name or error.name.partition(".")[0] == "speedsms":
+            raise
+        _say(f'this command needs {error.name}: pip install "speedsms[gateway]"')
+        sys.exit(CONFIGURATION)
+
+
+def build() -> "App":
+    """The whole tree of commands; nothing of the gateway is loaded before one of its commands runs."""
+    from cyclopts import App  # noqa: PLC0415 - an extra
+
+    app = App(name="speedsms", version=__version__, help="Send SMS, and run the gateway that sends them.")
+    app.command(segments_, name="segments", help_epilogue=_example("segments 'Xin chào'"))
+    groups = {name: App(name=name, help=text) for name, text in GROUPS.items()}
+    for group in groups.values():
+        app.command(group)
+    for command in COMMANDS:
+        *group_name, name = command.path.split()
+        owner = groups[group_name[0]] if group_name else app
+        owner.command(
+            _GATEWAY + command.target, name=name, help=command.help, help_epilogue=_example(command.example)
+        )
+    return app
+
+
+def segments_(text: str, *, mode: TextMode = TextMode.KEEP, json: bool = False) -> None:
+    """Show how a text is coded and cut into billed parts, without sending it."""
+    try:
+        found = segments(text, mode)
+    except NotSendableText as error:
+        _say(f"not sendable: {error}")
+        sys.exit(REFUSED)
+    costs = [{"position": at, "character": char, "units": units} for at, char, units in costly(found.text)]
+    if json:
+        data = {"encoding": found.encoding, "units": found.units, "parts": found.parts, "costly": costs}
+        print(dumps({"schema": 1, "data": data}))
+        return
+    print(f"{found.encoding}, {found.units} units, {found.parts} parts")
+    for cost in costs[:10]:
+        print(f"  {cost['character']!r} at {cost['position']} costs {cost['units']} units")
+
+
+def _words(arguments: Sequence[str]) -> Sequence[str]:
+    return arguments or ("--help",)
+
+
+def _example(line: str) -> str:
+    return f"Example: `speedsms {line}`"
+
+
+def _say(line: str) -> None:
+    print(f"speedsms: {line}", file=sys.stderr)

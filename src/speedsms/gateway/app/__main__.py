@@ -1,0 +1,44 @@
+"""One child of the supervisor: `python -m speedsms.gateway.app ROLE NAME LIFELINE [SOCKET]`.
+
+LIFELINE is a pipe that ends when the supervisor does, so no child outlives it; SOCKET is the listening socket.
+"""
+
+import asyncio
+import os
+import signal
+import socket
+import sys
+from contextlib import suppress
+from pathlib import Path
+
+import uvloop
+
+from speedsms.gateway import config, log
+from speedsms.gateway.app import api, worker
+
+
+async def _child(role: str, name: str, lifeline: int, listening: int | None) -> None:
+    settings = config.load(file=None, environ=os.environ).settings
+    log.configure(settings.log, process=name)
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    loop.add_reader(lifeline, stop.set)
+    metrics_dir = Path(settings.data_dir) / "run"
+    if role == "api":
+        assert listening is not None
+        sock = socket.socket(fileno=listening)
+        await api.run(settings, settings.database.url, stop, metrics_dir, sock, name)
+    else:
+        await worker.run(settings, settings.database.url, stop, metrics_dir)
+
+
+def main() -> None:
+    role, name, lifeline, *rest = sys.argv[1:]
+    with suppress(KeyboardInterrupt):
+        uvloop.run(_child(role, name, int(lifeline), int(rest[0]) if rest else None))
+
+
+if __name__ == "__main__":
+    main()

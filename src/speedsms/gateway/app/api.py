@@ -1,0 +1,115 @@
+"""The API process: directory, rate window, acceptor with its committer, the ASGI application, the HTTP server."""
+
+import asyncio
+import socket
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+
+from speedsms.gateway import metrics as figures
+from speedsms.gateway.config import Settings
+from speedsms.gateway.flow.accept import Acceptor
+from speedsms.gateway.flow.inbound import Inbound
+from speedsms.gateway.metrics import Metrics
+from speedsms.gateway.rules.senders import DEFAULT_MAX_PARTS
+from speedsms.gateway.store.accounts import Directory
+from speedsms.gateway.store.db import CommitUnknown, Database, DatabaseAway, listen, persist
+from speedsms.gateway.store.nodes import Node
+from speedsms.gateway.web import http
+from speedsms.gateway.web.api.routes import Routes
+from speedsms.gateway.web.asgi import Api
+from speedsms.gateway.web.rate import Rate
+from speedsms.gateway.web.setup import Setup
+from speedsms.gateway.web.simulator import Inbox
+
+_COUNT_NODES_S = 5.0
+
+
+class ApiProcess:
+    """The parts of one API process, wired."""
+
+    def __init__(
+        self,
+        db: Database,
+        settings: Settings,
+        *,
+        now: Callable[[], datetime],
+        metrics_dir: Path | None = None,
+    ) -> None:
+        self.db = db
+        self.metrics = Metrics()
+        self.directory = Directory(db)
+        self.acceptor = Acceptor(
+            db,
+            self.directory,
+            now=now,
+            metrics=self.metrics,
+            max_parts={int(t): n for t, n in DEFAULT_MAX_PARTS.items()} | settings.sms.max_parts,
+            ads_optout_text=settings.ads.optout_text,
+            queue=settings.accept.queue,
+        )
+        self._nodes = 1
+        self.node = Node(db, "api", asyncio.get_running_loop().time)
+        self.app = Api(
+            directory=self.directory,
+            routes=Routes(db, self.acceptor, now),
+            rate=Rate(db, now, lambda: self._nodes),
+            now=now,
+            ready=self._ready,
+            metrics=(lambda: figures.gather(metrics_dir)) if metrics_dir and settings.metrics.enabled else None,
+            mounts={"/sim/api": Inbox(db, Inbound(db, now, self.metrics), now), "/setup": Setup(db, now)},
+            get_send=settings.compat.get_send,
+            trusted_proxies=settings.http.trusted_proxies,
+        )
+
+    async def _ready(self) -> bool:
+        try:
+            await self.db.read("SELECT 1")
+        except DatabaseAway:
+            return False
+        return True
+
+    def _hear(self, _channel: str) -> None:
+        self.directory.forget()
+
+    async def _count_nodes(self) -> None:
+        """The larger rate windows are shared among the living API processes (protocol §7)."""
+        while True:
+            rows = await self.db.read("SELECT count(*) FROM node WHERE role = 'api' AND lease_until > now()")
+            self._nodes = max(1, rows[0][0])
+            await asyncio.sleep(_COUNT_NODES_S)
+
+    async def run(self, serve: Callable[[asyncio.Event], object], stop: asyncio.Event) -> None:
+        """Serve until told to stop; then finish commits, answer, close."""
+        loops = [
+            asyncio.create_task(work)
+            for work in (
+                self.acceptor.run(),
+                self.node.run(),
+                persist(lambda: listen(self.db, ("config",), self._hear)),
+                persist(self._count_nodes),
+            )
+        ]
+        server: asyncio.Task[object] = asyncio.ensure_future(serve(stop))  # type: ignore[arg-type]  # a coroutine
+        done, _ = await asyncio.wait([server, *loops], return_when=asyncio.FIRST_COMPLETED)
+        try:
+            for ended in done:
+                ended.result()  # a loop never ends by itself: whatever it raised ends the process
+            await self.acceptor.drain()
+        finally:
+            for task in (server, *loops):
+                task.cancel()
+            await asyncio.gather(server, *loops, return_exceptions=True)
+            await self.db.close()
+
+
+async def run(settings: Settings, url: str, stop: asyncio.Event, metrics_dir: Path, sock: socket.socket, name: str) -> None:
+    """The life of an API process on a socket that it shares with its siblings."""
+    db = Database(url, name="speedsms api", prepare=settings.database.prepare)
+    process = ApiProcess(db, settings, now=lambda: datetime.now(UTC), metrics_dir=metrics_dir)
+    figures_server = await process.metrics.serve(metrics_dir, name)
+    cap = settings.http.connections_per_address
+    try:
+        await process.run(lambda until: http.serve(process.app, sock, until, connections_per_address=cap), stop)
+    finally:
+        figures_server.close()

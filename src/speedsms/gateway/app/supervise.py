@@ -1,0 +1,235 @@
+"""`serve`: PostgreSQL when it is embedded, then one process per role, each restarted when it dies (design §3)."""
+
+import asyncio
+import json
+import os
+import signal
+import socket
+import sys
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from speedsms.gateway.app import demo as demos
+from speedsms.gateway.config import Settings
+from speedsms.gateway.store.db import Database, DatabaseAway
+from speedsms.gateway.store.embedded.cluster import Cluster, ClusterSettings
+from speedsms.gateway.store.failed import StoreFailed
+from speedsms.gateway.store.migrate import migrate, pending
+
+OK, REFUSED, MISCONFIGURED, UNREACHABLE = 0, 1, 3, 4
+_PAUSE_S: Final = (0.2, 10.0)
+_STEADY_S: Final = 30.0  # a child that lived so long starts again without a pause
+_STOP_S: Final = 10.0
+_PORT_WAIT_S: Final = 12.0  # children of a killed supervisor let go of the port when they have drained
+
+
+def _say(sentence: str) -> None:
+    sys.stderr.write(f"speedsms: {sentence}\n")
+    sys.stderr.flush()
+
+
+@dataclass(frozen=True, slots=True)
+class _Child:
+    """One process of the gateway. command: its arguments after `python -m speedsms.gateway.app`."""
+
+    name: str
+    role: str
+
+
+class Supervisor:
+    """Keeps the children alive until told to stop."""
+
+    def __init__(self, settings: Settings, url: str, listening: socket.socket | None, stop: asyncio.Event) -> None:
+        self._settings = settings
+        self._url = url
+        self._listening = listening
+        self._stop = stop
+        self._lifeline, self._own_end = os.pipe()
+
+    async def run(self, children: list[_Child]) -> None:
+        try:
+            await asyncio.gather(*(self._keep(child) for child in children))
+        finally:
+            os.close(self._own_end)
+            os.close(self._lifeline)
+
+    async def _keep(self, child: _Child) -> None:
+        pause_s = _PAUSE_S[0]
+        while not self._stop.is_set():
+            started = time.monotonic()
+            process = await self._start(child)
+            ended = asyncio.create_task(process.wait())
+            stopped = asyncio.create_task(self._stop.wait())
+            await asyncio.wait([ended, stopped], return_when=asyncio.FIRST_COMPLETED)
+            stopped.cancel()
+            if self._stop.is_set():
+                await _end(process, ended)
+                return
+            if time.monotonic() - started > _STEADY_S:
+                pause_s = _PAUSE_S[0]
+            _say(f"the {child.name} process ended ({_why(process.returncode)}); it is started again in {pause_s:g} s")
+            with suppress(TimeoutError):
+                async with asyncio.timeout(pause_s):
+                    await self._stop.wait()
+            pause_s = min(pause_s * 2, _PAUSE_S[1])
+
+    async def _start(self, child: _Child) -> asyncio.subprocess.Process:
+        fds = [self._lifeline]
+        arguments = [child.role, child.name, str(self._lifeline)]
+        if child.role == "api" and self._listening:
+            fds.append(self._listening.fileno())
+            arguments.append(str(self._listening.fileno()))
+        return await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "speedsms.gateway.app", *arguments, pass_fds=fds, env=self._environment()
+        )
+
+    def _environment(self) -> dict[str, str]:
+        """The children read the same settings; what was decided here is added."""
+        own = {
+            "SPEEDSMS_DATABASE_URL": self._url,
+            "SPEEDSMS_DATA_DIR": str(self._settings.data_dir),
+            "SPEEDSMS_HTTP_HOST": self._settings.http.host,
+            "SPEEDSMS_HTTP_PORT": str(self._settings.http.port),
+            "SPEEDSMS_WEBHOOKS_ALLOW_LOOPBACK": str(self._settings.webhooks.allow_loopback).lower(),
+        }
+        replaced = {name.replace("__", "_") for name in own}
+        kept = {n: v for n, v in os.environ.items() if n.replace("__", "_").removesuffix("_FILE") not in replaced}
+        return kept | own
+
+
+def _why(code: int | None) -> str:
+    if code is not None and code < 0:
+        return f"killed by {signal.Signals(-code).name}"
+    return f"exit code {code}"
+
+
+async def _end(process: asyncio.subprocess.Process, ended: asyncio.Task[int]) -> None:
+    if process.returncode is None:
+        with suppress(ProcessLookupError):
+            process.terminate()
+    await asyncio.wait([ended], timeout=_STOP_S)
+    if process.returncode is None:
+        process.kill()
+        await ended
+
+
+async def listen_on(host: str, port: int) -> socket.socket:
+    """The socket that all API processes accept from. Raises OSError if another program has the address."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    deadline = time.monotonic() + _PORT_WAIT_S
+    while True:
+        sock = socket.socket(family)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            sock.bind((host, port))
+        except OSError:
+            sock.close()
+            if time.monotonic() > deadline:
+                raise
+            await asyncio.sleep(0.2)
+        else:
+            sock.listen(2048)
+            sock.setblocking(False)
+            return sock
+
+
+async def prepare(settings: Settings, cluster: Cluster | None) -> str:
+    """The URL that the processes use, once the schema is there. Raises StoreFailed."""
+    if cluster:
+        await migrate(cluster.admin_url, app_role="speedsms")
+        return cluster.url
+    url = settings.database.url
+    if await pending(url):
+        raise StoreFailed("the database's schema is older than this release", "run `speedsms migrate`")
+    return url
+
+
+async def _serve(settings: Settings, role: str, demo: bool, ready_file: Path | None) -> int:
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    listening = None
+    if role in ("all", "api"):
+        listening = await listen_on(settings.http.host, settings.http.port)
+    cluster = None
+    watching: asyncio.Task[None] | None = None
+    if not settings.database.url:
+        cluster = Cluster(
+            ClusterSettings(settings.data_dir, settings.embedded.bin_dir, settings.embedded.run_as), tell=_say
+        )
+        await cluster.start()
+        watching = asyncio.create_task(cluster.watch())
+    try:
+        url = await prepare(settings, cluster)
+        supervisor = Supervisor(settings, url, listening, stop)
+        children = asyncio.create_task(supervisor.run(_children(settings, role)))
+        greeting = asyncio.create_task(_greet(settings, url, role, demo, ready_file, stop))
+        await asyncio.wait([children, greeting], return_when=asyncio.FIRST_EXCEPTION)
+        stop.set()
+        await children
+        greeting.cancel()
+        if greeting.done() and not greeting.cancelled():
+            greeting.result()
+    finally:
+        if cluster:
+            await cluster.stop()
+        if watching:
+            await watching
+        if listening:
+            listening.close()
+    return OK
+
+
+def _children(settings: Settings, role: str) -> list[_Child]:
+    apis = [_Child(f"api{n}" if n else "api", "api") for n in range(settings.http.processes)]
+    worker = [_Child("worker", "worker")]
+    return {"all": apis + worker, "api": apis, "worker": worker}[role]
+
+
+async def _greet(
+    settings: Settings, url: str, role: str, demo: bool, ready_file: Path | None, stop: asyncio.Event
+) -> None:
+    """Say where everything is, once everything answers."""
+    db = Database(url, name="speedsms serve", size=1)
+    try:
+        roles = {"all": {"api", "worker"}}.get(role, {role})
+        while not stop.is_set():
+            with suppress(DatabaseAway):
+                living = await db.read("SELECT DISTINCT role FROM node WHERE lease_until > now()")
+                if roles <= {row[0] for row in living}:
+                    break
+            await asyncio.sleep(0.05)
+        else:
+            return
+        if role == "worker":
+            return
+        base = settings.http.public_url or f"http://{settings.http.host}:{settings.http.port}"
+        ready = await demos.welcome(db, settings.data_dir, base, demo=demo)
+        sys.stdout.write(demos.text(ready))
+        sys.stdout.flush()
+        if ready_file:
+            written = ready_file.with_suffix(".new")
+            written.write_text(json.dumps(ready))  # noqa: ASYNC240 - once, a few bytes
+            written.replace(ready_file)  # noqa: ASYNC240 - see above
+    finally:
+        await db.close()
+
+
+def serve(settings: Settings, *, role: str, demo: bool, ready_file: Path | None) -> int:
+    """Run until SIGTERM or Ctrl-C; the exit code of the command."""
+    if demo:
+        settings = demos.settings_of(settings)
+    try:
+        return asyncio.run(_serve(settings, role, demo, ready_file))
+    except StoreFailed as error:
+        _say(str(error))
+        return MISCONFIGURED
+    except DatabaseAway as error:
+        _say(f"the database does not answer ({error})")
+        return UNREACHABLE
+    except OSError as error:
+        _say(f"{settings.http.host}:{settings.http.port} cannot be listened on ({error.strerror}); use another port")
+        return MISCONFIGURED

@@ -1,0 +1,234 @@
+"""The worker process: channels with their pumps, recorder, reports, incoming, webhooks, sweep."""
+
+import asyncio
+import random
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
+
+import structlog
+
+from speedsms import __version__
+from speedsms.gateway.channels import kinds
+from speedsms.gateway.channels.base import Channel, Incoming, Report, Traits
+from speedsms.gateway.config import Settings
+from speedsms.gateway.flow.dispatch import Pump, Recorder
+from speedsms.gateway.flow.inbound import Inbound
+from speedsms.gateway.flow.notify import Notifier
+from speedsms.gateway.flow.report import Reporter
+from speedsms.gateway.flow.sweep import Sweeper
+from speedsms.gateway.metrics import Metrics
+from speedsms.gateway.net import Net
+from speedsms.gateway.rules.route import SIMULATOR_POOL, pools_of
+from speedsms.gateway.store import sim
+from speedsms.gateway.store.accounts import Directory
+from speedsms.gateway.store.db import Database, listen, persist
+from speedsms.gateway.store.nodes import Node
+
+DRAIN_S: Final = 8.0
+_LOOK_S: Final = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Sink:
+    """One channel's way in."""
+
+    channel_id: int
+    reporter: Reporter
+    inbound: Inbound
+
+    async def report(self, report: Report) -> None:
+        await self.reporter.put(self.channel_id, report)
+
+    async def incoming(self, incoming: Incoming) -> None:
+        await self.inbound.put(self.channel_id, incoming)
+
+
+@dataclass(slots=True)
+class _Running:
+    """A channel with its pump. row: what it was built from, to see whether it changed."""
+
+    row: tuple[Any, ...]
+    channel: Channel
+    pump: Pump
+    loop: asyncio.Task[None]
+    pools: list[int]
+
+
+class Worker:
+    """One worker process. `step` does once what `run` does for ever: for drain and tests."""
+
+    def __init__(self, db: Database, settings: Settings, *, now: Callable[[], datetime], net: Net) -> None:
+        self._db = db
+        self._now = now
+        self._log = structlog.get_logger()
+        self.metrics = Metrics()
+        self._directory = Directory(db)
+        self._recorder = Recorder(db, now, self.metrics)
+        self._reporter = Reporter(db, now, self.metrics)
+        self._inbound = Inbound(db, now, self.metrics)
+        self._running: dict[int, _Running] = {}
+        self._asked: dict[str, tuple[str, int | None]] = {}
+        self._spending: set[asyncio.Task[None]] = set()
+        self._reload = asyncio.Event()
+        self.node = Node(db, "worker", asyncio.get_running_loop().time)
+        self._sweeper = Sweeper(
+            db,
+            now=now,
+            traits=self._traits,
+            messages_days=settings.retention.messages_days,
+            attempts_days=settings.retention.attempts_days,
+        )
+        self._net = net
+        self._notifier = Notifier(
+            db,
+            net,
+            now=now,
+            monotonic=asyncio.get_running_loop().time,
+            random=random.random,
+            log=self._log,
+            metrics=self.metrics,
+            agent=f"speedsms/{__version__}",
+        )
+
+    def _traits(self) -> Mapping[int, Traits]:
+        return {channel_id: running.channel.traits for channel_id, running in self._running.items()}
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Work until told to stop; then finish what was begun, within DRAIN_S."""
+        notifier_stop = asyncio.Event()
+        loops = [
+            asyncio.create_task(work)
+            for work in (
+                self.node.run(),
+                self._recorder.run(),
+                self._reporter.run(),
+                self._sweeper.run(),
+                persist(lambda: listen(self._db, ("ready", "config"), self._hear)),
+                persist(self._keep_channels),
+                self._notifier.run(notifier_stop),
+            )
+        ]
+        stopped = asyncio.create_task(stop.wait())
+        done, _ = await asyncio.wait([stopped, *loops], return_when=asyncio.FIRST_COMPLETED)
+        try:
+            for ended in done - {stopped}:
+                ended.result()  # a loop never ends by itself: whatever it raised ends the process
+            await self._drain()
+            notifier_stop.set()
+            await asyncio.wait([loops[-1]], timeout=DRAIN_S)
+        finally:
+            for task in (*loops, *(r.loop for r in self._running.values())):
+                task.cancel()
+            await asyncio.gather(*loops, return_exceptions=True)
+            await self._db.close()
+
+    async def _drain(self) -> None:
+        try:
+            async with asyncio.timeout(DRAIN_S):
+                await asyncio.gather(*(r.pump.drain(DRAIN_S) for r in self._running.values()))
+                await asyncio.gather(*(r.channel.drain(DRAIN_S) for r in self._running.values()))
+                await self._recorder.flushed()
+        except TimeoutError:
+            self._log.warning("stopped with attempts open; the next worker settles them", action="drain")
+
+    def _hear(self, channel: str) -> None:
+        if channel == "config":
+            self._reload.set()
+        for running in self._running.values():
+            running.pump.wake()
+
+    # ------------------------------------------------------------------------------------ channels
+
+    async def _keep_channels(self) -> None:
+        """Build, restart and stop channels as the configuration says; look again at each change."""
+        await self.node.registered.wait()
+        while True:
+            self._reload.clear()
+            await self.load()
+            try:
+                async with asyncio.timeout(_LOOK_S):
+                    await self._reload.wait()
+            except TimeoutError:
+                continue
+
+    async def load(self) -> None:
+        """Bring the running channels in line with the tables."""
+        self._directory.forget()
+        rows = await self._db.read("SELECT id, name, kind, settings FROM channel WHERE enabled ORDER BY id")
+        self._asked = await sim.asked(self._db)
+        wanted = {row[0]: row for row in rows}
+        for channel_id, running in list(self._running.items()):
+            if wanted.get(channel_id) != running.row:
+                await self._stop(channel_id, running)
+        for channel_id, row in wanted.items():
+            if channel_id not in self._running:
+                await self._start(row)
+        await self._share_pools()
+
+    async def _start(self, row: tuple[Any, ...]) -> None:
+        channel_id, name, kind, settings = row
+        try:
+            channel = kinds.build(kind, name, settings, now=self._now, asked=self._ask)
+        except ValueError as error:
+            self._log.error("channel blocked by its settings", action="channel", channel=name, cause=str(error))
+            return
+        await channel.start(_Sink(channel_id, self._reporter, self._inbound))
+        pump = Pump(
+            db=self._db,
+            channel=channel,
+            channel_id=channel_id,
+            node_id=lambda: self.node.id,
+            pools=lambda: self._running[channel_id].pools if channel_id in self._running else (),
+            recorder=self._recorder,
+            now=self._now,
+            metrics=self.metrics,
+        )
+        self._running[channel_id] = _Running(row, channel, pump, asyncio.create_task(pump.run()), [])
+        self._log.info("channel started", action="channel", channel=name, kind=kind)
+
+    def _ask(self, phone: str) -> str | None:
+        """The outcome asked for the next message to a phone; a counted one is used up by it."""
+        outcome, remaining = self._asked.get(phone, (None, None))
+        if remaining is not None:
+            if remaining <= 1:
+                del self._asked[phone]
+            else:
+                self._asked[phone] = (str(outcome), remaining - 1)
+            spending = asyncio.create_task(sim.spend(self._db, phone))
+            self._spending.add(spending)
+            spending.add_done_callback(self._spending.discard)
+        return outcome
+
+    async def _stop(self, channel_id: int, running: _Running) -> None:
+        await running.pump.drain(DRAIN_S)
+        await running.channel.stop()
+        running.loop.cancel()
+        del self._running[channel_id]
+
+    async def _share_pools(self) -> None:
+        tariff = await self._directory.tariff()
+        pools = {pool: routes for routes, pool in tariff.pools.items()}
+        healthy = frozenset(i for i, r in self._running.items() if r.channel.health().state in ("up", "degraded"))
+        simulators = [i for i, r in self._running.items() if r.channel.kind == "sim"]
+        for channel_id, running in self._running.items():
+            mine = pools_of(channel_id, tariff.routes, pools, healthy)
+            if simulators[:1] == [channel_id]:
+                mine.append(SIMULATOR_POOL)
+            if mine != running.pools:
+                running.pools = mine
+                running.pump.wake()
+
+
+async def run(settings: Settings, url: str, stop: asyncio.Event, metrics_dir: Path) -> None:
+    """The life of a worker process."""
+    db = Database(url, name="speedsms worker", prepare=settings.database.prepare)
+    async with Net(allow_loopback=settings.webhooks.allow_loopback) as net:
+        worker = Worker(db, settings, now=lambda: datetime.now(UTC), net=net)
+        server = await worker.metrics.serve(metrics_dir, "worker")
+        try:
+            await worker.run(stop)
+        finally:
+            server.close()

@@ -1,0 +1,185 @@
+"""The simulator: a carrier that lives in this process, for the demo, test tokens, tests and load (channels §7).
+
+What happens to a message is a pure function of its number, the scripts, the seed and the attempt (SI-1). What
+the simulated carrier will say later is stored with its due time before it takes a message, so that a killed
+process forgets no receipt.
+"""
+
+import asyncio
+import random
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from typing import Any, Final, Literal
+
+from speedsms.gateway.channels.base import (
+    Accepted,
+    Capacity,
+    Health,
+    Incoming,
+    Outcome,
+    Outgoing,
+    Reason,
+    Refused,
+    Report,
+    Sink,
+    Traits,
+    Unknown,
+)
+from speedsms.gateway.rules.pace import Pace
+from speedsms.gateway.rules.simulation import MAGIC, SCRIPTS, Script
+from speedsms.numbers import magic
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """One simulated carrier. mode `null` takes everything at once and says nothing, for benchmarks.
+
+    latency_ms: (least, most) of its answer; throttle, peer_error, unknown: shares of chaos, 0 … 1.
+    """
+
+    mode: Literal["sim", "null"] = "sim"
+    outcome: str = "delivered"
+    latency_ms: tuple[float, float] = (0.0, 0.0)
+    receipt_s: float | None = None
+    rate: float = 0.0
+    window: int = 1000
+    seed: int = 1
+    throttle: float = 0.0
+    peer_error: float = 0.0
+    unknown: float = 0.0
+    idempotent: bool = True
+    scripts: Mapping[str, str] = field(default_factory=dict)
+
+
+def settings_of(raw: Mapping[str, Any]) -> Settings:
+    """Settings from their stored form. Raises ValueError with the path of the bad key (CH-11)."""
+    known = Settings.__dataclass_fields__
+    if strange := sorted(set(raw) - set(known)):
+        raise ValueError(f"{strange[0]}: unknown setting of a sim channel; known are {', '.join(known)}")
+    settings = Settings(**{k: tuple(v) if isinstance(v, list) else v for k, v in raw.items()})
+    for name in (settings.outcome, *settings.scripts.values()):
+        if name not in SCRIPTS:
+            raise ValueError(f"outcome: {name!r} is none of {', '.join(SCRIPTS)}")
+    if settings.window < 1:
+        raise ValueError("window: at least 1")
+    return settings
+
+
+def script_for(out: Outgoing, settings: Settings, asked: Callable[[str], str | None]) -> Script:
+    """The script of an attempt: by magic number, by number, by chaos, else the channel's outcome."""
+    number = magic(out.to)
+    if number is not None:
+        return SCRIPTS[MAGIC.get(number, "delivered")]
+    if name := asked(out.to) or settings.scripts.get(out.to):
+        return SCRIPTS[name]
+    script = SCRIPTS[settings.outcome]
+    dice = random.Random(f"{settings.seed}/{out.to}/{out.message}/{out.attempt}").random()  # noqa: S311 - SI-1
+    for share, refuse in ((settings.throttle, "throttled"), (settings.peer_error, "peer_error")):
+        if dice < share:
+            return replace(script, refuse=refuse, refused_attempts=1_000_000, retry_after_s=0.2)
+        dice -= share
+    if dice < settings.unknown:
+        return replace(script, unknown=True)
+    if settings.receipt_s is not None and script.receipts:
+        return replace(script, receipts=((settings.receipt_s, script.receipts[-1][1]),))
+    return script
+
+
+class Sim:
+    """The in-process channel. asked: the outcome that was asked for the next message to a number, if any."""
+
+    kind = "sim"
+
+    def __init__(
+        self, name: str, raw: Mapping[str, Any], *, now: Callable[[], datetime], asked: Callable[[str], str | None]
+    ) -> None:
+        self.name = name
+        self._settings = settings_of(raw)
+        null = self._settings.mode == "null"
+        self.traits = Traits(
+            receipts="none" if null else "handset",
+            idempotent=self._settings.idempotent,
+            no_receipt_status=0 if null else 98,
+        )
+        self._null = null
+        self._now = now
+        self._asked = asked
+        self._pace = Pace(self._settings.rate)
+        self._open = 0
+        self._sink: Sink | None = None
+        self._state = "starting"
+
+    async def start(self, sink: Sink) -> None:
+        self._sink = sink
+        self._state = "up"
+
+    def capacity(self, now: float) -> Capacity:
+        free = min(self._settings.window - self._open, self._pace.free(now))
+        return Capacity(max(0, free), 0.0 if free > 0 else self._pace.wait_s(now))
+
+    def health(self) -> Health:
+        return Health(self._state)
+
+    async def drain(self, within_s: float) -> None:
+        self._state = "draining"
+        async with asyncio.timeout(within_s):
+            while self._open:
+                await asyncio.sleep(0.01)
+
+    async def stop(self) -> None:
+        self._state = "stopped"
+
+    async def submit(self, out: Outgoing) -> Outcome:
+        self._pace.take(len(out.parts), asyncio.get_running_loop().time())
+        if self._null:
+            return Accepted()
+        self._open += 1
+        try:
+            return await self._play(out, script_for(out, self._settings, self._asked))
+        finally:
+            self._open -= 1
+
+    async def _play(self, out: Outgoing, script: Script) -> Outcome:
+        least, most = self._settings.latency_ms
+        latency_s = random.Random(f"{self._settings.seed}/{out.message}").uniform(least, most) / 1000  # noqa: S311 - SI-1
+        if latency_s + script.delay_s > 0:
+            await asyncio.sleep(latency_s + script.delay_s)
+        if script.refuse and out.attempt <= script.refused_attempts:
+            return Refused(Reason(script.refuse), "scripted", script.retry_after_s)
+        references = tuple(f"{out.message:x}-{out.attempt}-{n}" for n in range(1, len(out.parts) + 1))
+        await self._speak(out, script, references)
+        if script.unknown:
+            return Unknown("timeout", "scripted")
+        return Accepted(references)
+
+    async def _speak(self, out: Outgoing, script: Script, references: tuple[str, ...]) -> None:
+        assert self._sink
+        now = self._now()
+        for delay_s, status in script.receipts * script.repeats:
+            for part, reference in enumerate(references, 1):
+                await self._sink.report(
+                    Report(
+                        # A peer whose answer is lost has told no reference: it names the attempt instead.
+                        reference="" if script.unknown else reference,
+                        message=out.message if script.unknown else None,
+                        attempt=out.attempt,
+                        part=part,
+                        parts=len(references),
+                        status=status,
+                        received_at=now,
+                        cause="simulated",
+                        due=None if script.early else now + timedelta(seconds=delay_s),
+                    )
+                )
+        if script.reply:
+            await self._sink.incoming(
+                Incoming(
+                    sender=out.to,
+                    recipient=out.sender,
+                    text=script.reply,
+                    received_at=now,
+                    dedup_key=f"reply-{out.message:x}-{out.attempt}",
+                    reply_to=out.message,
+                )
+            )

@@ -1,0 +1,26 @@
+"""`config …`: the settings and where they come from."""
+
+from typing import Any
+
+from speedsms.gateway.cli.terminal import Options, PLAIN, command, done, show
+from speedsms.gateway.config import catalogue, load
+
+
+@command
+async def show_(*, options: Options = PLAIN) -> None:
+    loaded = load(options.config)
+    rows: list[dict[str, Any]] = [
+        {
+            "setting": setting.path,
+            "value": setting.value(loaded.settings),
+            "source": loaded.sources.get(setting.path, "default"),
+        }
+        for setting in catalogue()
+    ]
+    show(options, rows)
+
+
+@command
+async def check(*, options: Options = PLAIN) -> None:
+    load(options.config)
+    done(options, "the settings are fine")

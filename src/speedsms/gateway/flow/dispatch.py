@@ -1,0 +1,272 @@
+"""Dispatch: claim → mark started → hand to the channel → record (design §6).
+
+One Pump per channel and process. It claims only what the channel may take now; outcomes are recorded at once
+when the recorder is idle and gather only while a commit is in flight. No timer adds latency.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Collection
+from datetime import datetime, timedelta
+from itertools import islice, takewhile
+from typing import Any, Final
+
+import structlog
+
+from speedsms.gateway.channels.base import Accepted, Channel, Outcome, Outgoing, Reason, Refused, Unknown
+from speedsms.gateway.metrics import Metrics
+from speedsms.gateway.rules import state
+from speedsms.gateway.rules.senders import Lane
+from speedsms.gateway.store import messages
+from speedsms.gateway.store.db import Database, persist
+from speedsms.gateway.store.messages import GRACE, Claimed, Result
+from speedsms.text import Encoding, split
+
+BATCH: Final = 500
+_POLL_S: Final = 0.5  # beside the notification: scheduled messages come due without one
+_PAUSE_S: Final = (1.0, 30.0)  # first and longest pause after a throttle, doubling (SM-21)
+
+
+def outgoing(claimed: Claimed) -> Outgoing:
+    one = claimed.parts == 1
+    return Outgoing(
+        message=claimed.message,
+        attempt=claimed.attempt,
+        to=str(claimed.number),
+        sender=claimed.sender,
+        lane=claimed.lane,
+        expires_at=claimed.expires_at,
+        parts=(claimed.content,) if one else tuple(split(claimed.content, Encoding(claimed.encoding))),
+        encoding=claimed.encoding,
+    )
+
+
+def result_of(claimed: Claimed, outcome: Outcome, channel: Channel, now: datetime) -> Result:
+    """What an outcome means for the message and its money (protocol §11, channels §1.3)."""
+    result = Result(
+        claimed.message,
+        claimed.attempt,
+        claimed.account_id,
+        claimed.price_vnd,
+        event="sent",
+        test=claimed.test,
+        tries=claimed.tries,
+    )
+    match outcome:
+        case Accepted():
+            result.post = True
+            result.references = outcome.references
+            if channel.traits.receipts == "none":
+                result.status = channel.traits.no_receipt_status
+                result.cause = "accepted" if result.status == state.DELIVERED else "no_receipt"
+        case Unknown():
+            result.event, result.detail = "unknown", f"{outcome.stage} {outcome.detail}".strip()
+            result.look = state.unknown_look(claimed.lane, claimed.attempt, now, claimed.expires_at + GRACE)
+        case Refused():
+            _refused(result, claimed, outcome, now)
+    return result
+
+
+def _refused(result: Result, claimed: Claimed, outcome: Refused, now: datetime) -> None:
+    ruling = state.RULINGS[outcome.reason]
+    result.event, result.detail = "refused", f"{outcome.reason} {outcome.detail}".strip()
+    if ruling.pauses:
+        result.again = now + timedelta(seconds=outcome.retry_after_s or 0)
+    elif claimed.tries < len(ruling.delays_s):
+        result.again = now + timedelta(seconds=outcome.retry_after_s or ruling.delays_s[claimed.tries])
+        result.tries = claimed.tries + 1
+    else:
+        result.status, result.cause, result.void = ruling.status, str(outcome.reason), True
+
+
+class Recorder:
+    """Writes outcomes in batches; what arrives while a commit is in flight goes in the next one."""
+
+    def __init__(self, db: Database, now: Callable[[], datetime], metrics: Metrics) -> None:
+        self._db = db
+        self._now = now
+        self._metrics = metrics
+        self._waiting: deque[tuple[Result, int]] = deque()
+        self._arrived = asyncio.Event()
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self.freed = asyncio.Event()
+        self.unrecorded = 0
+
+    def put(self, result: Result, node_id: int) -> None:
+        self._waiting.append((result, node_id))
+        self._idle.clear()
+        self._arrived.set()
+
+    async def flushed(self) -> None:
+        await self._idle.wait()
+
+    async def run(self) -> None:
+        await persist(self._run)
+
+    async def _run(self) -> None:
+        session = await self._db.connect()
+        try:
+            while True:
+                await self._arrived.wait()
+                node_id = self._waiting[0][1]
+                same = takewhile(lambda put: put[1] == node_id, islice(self._waiting, BATCH))
+                batch = [result for result, _ in same]
+                # Recording twice is harmless: only rows still in flight for this node are touched.
+                started = asyncio.get_running_loop().time()
+                await messages.record(session, batch, node_id, self._now())
+                for _ in batch:
+                    self._waiting.popleft()
+                self.unrecorded -= len(batch)
+                self.freed.set()
+                self._metrics.commit("dispatch", len(batch), asyncio.get_running_loop().time() - started)
+                if not self._waiting:
+                    self._arrived.clear()
+                    self._idle.set()
+        finally:
+            await session.close()
+
+
+class Pump:
+    """Keeps one channel as busy as its capacity allows."""
+
+    def __init__(
+        self,
+        *,
+        db: Database,
+        channel: Channel,
+        channel_id: int,
+        node_id: Callable[[], int | None],
+        pools: Callable[[], Collection[int]],
+        recorder: Recorder,
+        now: Callable[[], datetime],
+        log: Any = None,
+        metrics: Metrics,
+        unrecorded: int = 2000,
+    ) -> None:
+        self._db = db
+        self._channel = channel
+        self._channel_id = channel_id
+        self._node_id = node_id
+        self._pools = pools
+        self._recorder = recorder
+        self._now = now
+        self._log = log or structlog.get_logger()
+        self._metrics = metrics
+        self._unrecorded = unrecorded
+        self._woken = asyncio.Event()
+        self._stopping = False
+        self._paused_until = 0.0
+        self._pause_s = _PAUSE_S[0]
+        self._attempts: set[asyncio.Task[None]] = set()
+
+    def wake(self) -> None:
+        self._woken.set()
+
+    async def run(self) -> None:
+        await persist(self._run)
+
+    async def drain(self, within_s: float) -> None:
+        """Claim nothing more and wait for the attempts in hand; what is open then is left to the sweep."""
+        self._stopping = True
+        self._woken.set()
+        if self._attempts:
+            await asyncio.wait(self._attempts, timeout=within_s)
+
+    async def step(self) -> int:
+        """Claim once, hand over, and wait for the outcomes: for tests and the drain command."""
+        session = await self._db.connect(plan="force_custom_plan")
+        try:
+            claimed = await self._claim(session)
+        finally:
+            await session.close()
+        if self._attempts:
+            await asyncio.wait(set(self._attempts))
+        await self._recorder.flushed()
+        return claimed
+
+    async def _run(self) -> None:
+        session = await self._db.connect(plan="force_custom_plan")
+        try:
+            while not self._stopping:
+                self._woken.clear()
+                if not await self._claim(session):
+                    await self._wait_for(self._woken, self._rest_s())
+        finally:
+            await session.close()
+
+    def _rest_s(self) -> float:
+        now = asyncio.get_running_loop().time()
+        return min(_POLL_S, max(self._paused_until - now, 0.001)) if self._paused_until > now else _POLL_S
+
+    @staticmethod
+    async def _wait_for(event: asyncio.Event, seconds: float) -> None:
+        try:
+            async with asyncio.timeout(seconds):
+                await event.wait()
+        except TimeoutError:
+            pass
+
+    async def _claim(self, session: Any) -> int:
+        """Start what may start now; how many messages."""
+        clock = asyncio.get_running_loop().time()
+        node_id = self._node_id()
+        pools = list(self._pools())
+        if node_id is None or not pools or clock < self._paused_until or self._stopping:
+            return 0
+        capacity = self._channel.capacity(clock)
+        room = self._unrecorded - self._recorder.unrecorded
+        most = min(capacity.free, room, BATCH)
+        if most <= 0:
+            waiting = self._recorder.freed if room <= 0 else self._woken
+            waiting.clear()
+            await self._wait_for(waiting, capacity.wait_s or _POLL_S)
+            return 1  # look again at once: nothing was found out about the queue
+        rows = await messages.claim(
+            session,
+            channel_id=self._channel_id,
+            node_id=node_id,
+            pools=pools,
+            lanes=[int(lane) for lane in Lane],
+            most=most,
+            at=self._now(),
+        )
+        self._recorder.unrecorded += len(rows)
+        self._metrics.dispatched(self._channel.name, len(rows))
+        if len(rows) == 1 or self._channel.traits.receipts != "none":
+            for row in rows:
+                attempt = asyncio.create_task(self._attempt(row, node_id))
+                self._attempts.add(attempt)
+                attempt.add_done_callback(self._attempts.discard)
+        else:
+            # A channel that answers at once needs no task per message.
+            for row in rows:
+                await self._attempt(row, node_id)
+        return len(rows)
+
+    async def _attempt(self, claimed: Claimed, node_id: int) -> None:
+        outcome = self._forbidden(claimed) or await self._channel.submit(outgoing(claimed))
+        result = result_of(claimed, outcome, self._channel, self._now())
+        if isinstance(outcome, Refused) and state.RULINGS[outcome.reason].pauses:
+            self._pause(outcome.retry_after_s)
+        else:
+            self._pause_s = _PAUSE_S[0]
+        self._recorder.put(result, node_id)
+        self._woken.set()
+        self._metrics.outcome(self._channel.name, result.event)
+
+    def _forbidden(self, claimed: Claimed) -> Refused | None:
+        """What must not leave any more: expired, opted out since, or ended by a late report (CH-7)."""
+        if claimed.ended or claimed.expires_at <= self._now():
+            return Refused(Reason.EXPIRED)
+        if claimed.opted_out:
+            return Refused(Reason.CANCELLED, "opted out")
+        return None
+
+    def _pause(self, retry_after_s: float | None) -> None:
+        """A throttle pauses the channel as a whole, not one message (SM-21)."""
+        pause_s = retry_after_s or self._pause_s
+        self._pause_s = min(self._pause_s * 2, _PAUSE_S[1])
+        self._paused_until = asyncio.get_running_loop().time() + pause_s
+        self._log.warning("channel paused", action="pause", channel=self._channel.name, seconds=pause_s)
+

@@ -1,0 +1,107 @@
+"""Report: a receipt → stored → state, post or refund, outbox, in one commit; only then is the peer answered."""
+
+import asyncio
+from collections.abc import Callable
+from datetime import datetime
+from typing import Final
+
+from speedsms.gateway.channels.base import Report
+from speedsms.gateway.metrics import Metrics
+from speedsms.gateway.store import reports
+from speedsms.gateway.store.db import Database, persist
+from speedsms.gateway.store.reports import Receipt
+
+BATCH: Final = 500
+_POLL_S: Final = 1.0
+
+
+class Reporter:
+    """Gathers what channels report while a commit is in flight, and looks again at what waits."""
+
+    def __init__(self, db: Database, now: Callable[[], datetime], metrics: Metrics) -> None:
+        self._db = db
+        self._now = now
+        self._metrics = metrics
+        self._waiting: list[tuple[Receipt, asyncio.Future[None]]] = []
+        self._arrived = asyncio.Event()
+        self._parked_due = asyncio.Event()
+
+    async def put(self, channel_id: int, report: Report) -> None:
+        """Returns after the commit. Raises what the database raised: the peer is told to repeat (CH-5)."""
+        receipt = Receipt(
+            channel_id,
+            report.reference,
+            report.message,
+            report.attempt,
+            report.part,
+            report.parts,
+            report.status,
+            report.cause,
+            report.raw,
+            report.peer_time,
+            report.received_at,
+            report.due or report.received_at,
+        )
+        stored = asyncio.get_running_loop().create_future()
+        self._waiting.append((receipt, stored))
+        self._arrived.set()
+        await stored
+
+    async def run(self) -> None:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(persist(self._store))
+            group.create_task(persist(self._look_again))
+
+    async def step(self) -> int:
+        """Look once at everything that is due; how many receipts."""
+        session = await self._db.connect()
+        try:
+            return (await reports.apply_parked(session, self._now(), BATCH)).seen
+        finally:
+            await session.close()
+
+    async def _store(self) -> None:
+        session = await self._db.connect()
+        batch: list[tuple[Receipt, asyncio.Future[None]]] = []
+        try:
+            while True:
+                await self._arrived.wait()
+                batch, self._waiting = self._waiting[:BATCH], self._waiting[BATCH:]
+                applied = await reports.apply(session, [r for r, _ in batch], self._now())
+                for _, stored in batch:
+                    if not stored.done():
+                        stored.set_result(None)
+                self._note(applied)
+                if not self._waiting:
+                    self._arrived.clear()
+        except Exception as error:
+            for _, stored in batch:
+                if not stored.done():
+                    stored.set_exception(error)
+            raise
+        finally:
+            await session.close()
+
+    def _note(self, applied: reports.Applied) -> None:
+        self._metrics.receipt("seen", applied.seen)
+        self._metrics.receipt("parked", applied.parked)
+        self._metrics.receipt("ended", applied.ended)
+        if applied.next_due is not None:
+            pause_s = max(0.0, (applied.next_due - self._now()).total_seconds())
+            asyncio.get_running_loop().call_later(pause_s, self._parked_due.set)
+
+    async def _look_again(self) -> None:
+        session = await self._db.connect()
+        try:
+            while True:
+                self._parked_due.clear()
+                applied = await reports.apply_parked(session, self._now(), BATCH)
+                self._note(applied)
+                if applied.seen < BATCH:
+                    try:
+                        async with asyncio.timeout(_POLL_S):
+                            await self._parked_due.wait()
+                    except TimeoutError:
+                        continue
+        finally:
+            await session.close()

@@ -1,0 +1,135 @@
+"""Sweep: what dead processes left, what stayed unknown, what outlived its time."""
+
+import asyncio
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from typing import Any, Final
+
+import structlog
+
+from speedsms.gateway.channels.base import Traits
+from speedsms.gateway.rules import state
+from speedsms.gateway.store import messages, reports, sweeps
+from speedsms.gateway.store.db import Database, persist
+from speedsms.gateway.store.messages import GRACE, Result
+from speedsms.gateway.store.sweeps import SWEEPER, Left
+
+BATCH: Final = 500
+_EVERY_S: Final = 1.0
+_EXPIRED_EVERY: Final = 10  # rounds: a queue with no channel up is walked, not looked up
+_TIDY_EVERY: Final = 3600
+
+
+def _result(left: Left, event: str, detail: str) -> Result:
+    return Result(
+        left.message, left.attempt, left.account_id, left.price_vnd, event, detail, test=left.test, tries=left.tries
+    )
+
+
+def abandoned(left: Left, traits: Traits | None, now: datetime) -> Result:
+    """A process died between *started* and the outcome: bytes may have left (CH-2, channels §1.8)."""
+    result = _result(left, "unknown", "the process that sent it died")
+    if traits and traits.idempotent:
+        result.event, result.again, result.repeat = "lost", now, True
+    else:
+        result.look = state.unknown_look(left.lane, left.attempt, now, left.expires_at + GRACE)
+    return result
+
+
+def overdue(left: Left, traits: Traits | None, now: datetime) -> Result:
+    """By policy an unknown attempt gets one successor; at the end of life silence ends the message (ST-6)."""
+    if left.expires_at + GRACE > now and left.said != "sent":
+        result = _result(left, "retried", "no answer and no receipt: one new attempt")
+        result.again = now
+        return result
+    if left.said == "sent":
+        result = _result(left, "silence", "no final receipt in its life")
+        result.status, result.cause = traits.no_receipt_status if traits else state.NO_ANSWER, "no_receipt"
+        return result
+    result = _result(left, "silence", "unknown to the end")
+    result.status, result.cause, result.void = state.NO_ANSWER, "unknown", True
+    return result
+
+
+def expired(left: Left, _traits: Traits | None, _now: datetime) -> Result:
+    result = _result(left, "refused", "its life ended in the queue")
+    result.status, result.cause, result.void = state.EXPIRED, "expired", True
+    return result
+
+
+class Sweeper:
+    """One per worker process; several do no harm, since every row is taken under a lock."""
+
+    def __init__(
+        self,
+        db: Database,
+        *,
+        now: Callable[[], datetime],
+        traits: Callable[[], Mapping[int, Traits]],
+        messages_days: int,
+        attempts_days: int,
+        log: Any = None,
+    ) -> None:
+        self._db = db
+        self._now = now
+        self._traits = traits
+        self._days = {"messages_days": messages_days, "attempts_days": attempts_days}
+        self._log = log or structlog.get_logger()
+
+    async def run(self) -> None:
+        await persist(self._run)
+
+    async def _run(self) -> None:
+        count = 0
+        while True:
+            await self.step(whole=count % _EXPIRED_EVERY == 0)
+            if count % _TIDY_EVERY == 0:
+                await self.tidy()
+            count += 1
+            await asyncio.sleep(_EVERY_S)
+
+    async def tidy(self) -> None:
+        gone = await sweeps.tidy(self._db, self._now(), **self._days)
+        if gone:
+            self._log.info("old rows removed", action="tidy", removed=gone)
+
+    async def step(self, *, whole: bool = True) -> int:
+        """Do what is due now; how many messages were touched."""
+        touched = await self._bury_dead() + await self._settle(sweeps.due_flights, overdue)
+        if whole:
+            touched += await self._settle(sweeps.claim_expired, expired) + await self._complete_parts()
+        return touched
+
+    async def _bury_dead(self) -> int:
+        async with self._db.transaction() as session:
+            dead = await sweeps.dead_nodes(session)
+            if not dead:
+                return 0
+            left = await sweeps.left_by(session, dead)
+            await self._record(session, left, abandoned)
+            await sweeps.bury_nodes(session, dead)
+        self._log.warning("dead process swept", action="sweep", nodes=dead, attempts=len(left))
+        return len(left)
+
+    async def _settle(self, take: Any, rule: Any) -> int:
+        touched = 0
+        while True:
+            async with self._db.transaction() as session:
+                left = await take(session, self._now(), BATCH)
+                await self._record(session, left, rule)
+            touched += len(left)
+            if len(left) < BATCH:
+                return touched
+
+    async def _record(self, session: Any, left: list[Left], rule: Any) -> None:
+        traits, now = self._traits(), self._now()
+        results = [rule(one, traits.get(one.channel_id), now) for one in left]
+        for start in range(0, len(results), BATCH):
+            await messages.record(session, results[start : start + BATCH], SWEEPER, now)
+
+    async def _complete_parts(self) -> int:
+        async with self._db.transaction() as session:
+            receipts = await sweeps.complete_parts(session, self._now(), BATCH)
+            if receipts:
+                await reports.apply(session, receipts, self._now())
+        return len(receipts)

@@ -1,0 +1,48 @@
+"""A request as every dialect of the wire is read (protocol §4), and what is answered to it."""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Send:
+    """One `sms/send`: types and presence are checked, sender, text and numbers are not yet."""
+
+    entries: tuple[str, ...]  # exactly as written: `invalidPhone` echoes them
+    content: str
+    sms_type: int
+    sender: str
+    send_at: datetime | None = None  # aware; only moments still to come
+    validity_s: int | None = None
+    reference: str | None = None
+    notices: tuple[str, ...] = ()  # what the reader changed or saw: percent_decoded, literal_escapes
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """An Idempotency-Key in its scope; the fingerprint tells a repeat from another request (protocol §15.1)."""
+
+    endpoint: str
+    key: str
+    fingerprint: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """What an accepted request says of itself; notices stand in the order of protocol §1.3."""
+
+    tran_id: int
+    total_sms: int
+    total_vnd: int
+    invalid: tuple[str, ...]
+    parts: int
+    notices: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """One answer: what is sent, and what is stored under a key."""
+
+    status: int
+    body: bytes
+    headers: tuple[tuple[str, str], ...]

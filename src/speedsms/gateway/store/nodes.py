@@ -1,0 +1,72 @@
+"""Who is alive: one row per process, held by a lease and a session lock (CH-9, invariants I16).
+
+A node is dead when its lease has run out, or at once when its connection is gone: the advisory lock that it
+held is free then. Its id is the fence: what a dead node started, only the sweep may touch.
+"""
+
+import asyncio
+import os
+import socket
+from collections.abc import Callable
+from typing import Final
+
+from speedsms.gateway.store.db import Database, DatabaseAway, fetch, persist
+
+LEASE_S: Final = 30
+_RENEW_S: Final = 5
+_MARGIN_S: Final = 10  # a process stopped and resumed must not start anything with what is left
+LOCK_CLASS: Final = 7302
+
+
+class Node:
+    """This process's place among the living; `id` is None while it has none."""
+
+    def __init__(self, db: Database, role: str, clock: Callable[[], float]) -> None:
+        self._db = db
+        self._role = role
+        self._clock = clock
+        self._id: int | None = None
+        self._until = 0.0
+        self.registered = asyncio.Event()
+
+    @property
+    def id(self) -> int | None:
+        return self._id if self._clock() < self._until - _MARGIN_S else None
+
+    async def run(self) -> None:
+        await persist(self._run)
+
+    async def _run(self) -> None:
+        session = await self._db.connect()
+        try:
+            asked = self._clock()
+            rows = await fetch(
+                session,
+                "INSERT INTO node (role, host, pid, lease_until) VALUES (%(role)s, %(host)s, %(pid)s,"
+                " now() + make_interval(secs => %(lease)s)) RETURNING id, pg_advisory_lock(%(lock)s, id)",
+                {
+                    "role": self._role,
+                    "host": socket.gethostname(),
+                    "pid": os.getpid(),
+                    "lease": LEASE_S,
+                    "lock": LOCK_CLASS,
+                },
+            )
+            self._id, self._until = rows[0][0], asked + LEASE_S
+            self.registered.set()
+            while True:
+                await asyncio.sleep(_RENEW_S)
+                asked = self._clock()
+                kept = await fetch(
+                    session,
+                    "UPDATE node SET lease_until = now() + make_interval(secs => %(lease)s)"
+                    " WHERE id = %(id)s RETURNING id",
+                    {"lease": LEASE_S, "id": self._id},
+                )
+                if not kept:
+                    raise DatabaseAway("this node was declared dead; it begins again under a new number")
+                self._until = asked + LEASE_S
+        finally:
+            self._id, self._until = None, 0.0
+            self.registered.clear()
+            await session.close()

@@ -1,0 +1,209 @@
+"""The outbox: webhooks that are due, what came of each attempt, dead letters and their replay (design §8).
+
+No row is claimed by an update. Endpoints are spread over sixteen shards, a shard belongs to whoever holds its
+advisory lock, and only the owner reads its rows. A stale owner does no harm: what it settles must still be
+there to be deleted, and a webhook may come twice.
+"""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+from uuid import UUID
+
+from speedsms.gateway.rules.webhook import Incoming, Report, Webhook
+from speedsms.gateway.store.db import Connection, Database, Row, fetch
+from speedsms.gateway.store.messages import tran_id_of
+
+SHARDS: Final = 16
+_LOCK: Final = 7302  # the class of the shards' advisory locks
+BATCH: Final = 1000  # rows that one statement replays
+SAMPLE: Final = 0  # the subject of a test event: no message and no incoming SMS has this id
+
+
+@dataclass(frozen=True, slots=True)
+class Due:
+    """An outbox row to be posted. `attempt`: attempts made; webhook None: what it told of is gone."""
+
+    endpoint_id: int
+    due: datetime
+    id: int
+    event_id: UUID
+    attempt: int
+    webhook: Webhook | None
+
+
+@dataclass(frozen=True, slots=True)
+class Tried:
+    """One attempt and what follows: another at `next_due`, a dead letter with its reason, or nothing."""
+
+    row: Due
+    at: datetime
+    http_status: int | None
+    duration_ms: int
+    outcome: str
+    detail: str
+    next_due: datetime | None = None
+    buried: str | None = None
+
+
+# The statements below run on tables that are empty one moment and hold millions of rows the next. A plan is
+# only good for both if it walks the index, so the connection is told to do nothing else (DB-4). What a crash
+# of the server takes back is one mark of an attempt: the webhook comes twice, so no commit waits for the disk.
+_SETTINGS: Final = """
+SELECT set_config(name, 'off', false) FROM unnest(ARRAY['enable_seqscan', 'enable_bitmapscan',
+    'enable_hashjoin', 'enable_mergejoin', 'enable_sort', 'synchronous_commit']) AS name"""
+
+
+async def connect(db: Database) -> Connection:
+    """The connection that owns shards and reads and settles their rows. Raises DatabaseAway."""
+    connection = await db.connect(plan="force_generic_plan")
+    await fetch(connection, _SETTINGS)
+    return connection
+
+
+async def share_shards(connection: Connection, held: Collection[int], now: datetime) -> set[int]:
+    """Take or give back shards until this process holds its share among the living workers."""
+    ((workers,),) = await fetch(
+        connection,
+        "SELECT count(*) FROM node WHERE role = 'worker' AND lease_until > %(now)s",
+        {"now": now},
+    )
+    share = -(-SHARDS // max(workers, 1))
+    keep = sorted(held)[:share]
+    await fetch(
+        connection,
+        "SELECT pg_advisory_unlock(%(lock)s, s) FROM unnest(%(surplus)s::int[]) AS s",
+        {"lock": _LOCK, "surplus": sorted(set(held) - set(keep))},
+    )
+    taken = await fetch(
+        connection,
+        "SELECT s FROM unnest(%(free)s::int[]) AS s WHERE pg_try_advisory_lock(%(lock)s, s) LIMIT %(room)s",
+        {"lock": _LOCK, "free": sorted(set(range(SHARDS)) - set(held)), "room": share - len(keep)},
+    )
+    return {*keep, *(shard for (shard,) in taken)}
+
+
+_DUE: Final = """
+SELECT o.endpoint_id, o.due, o.id, o.event_id, o.attempt, o.kind, o.subject, o.status, o.sequence,
+    o.phone_form, m.entry, m.number, q.reference, i.sender, i.recipient, i.content
+FROM unnest(%(endpoint)s::int[], %(room)s::int[]) AS lane(endpoint_id, room)
+CROSS JOIN LATERAL (
+    SELECT * FROM outbox
+    WHERE outbox.endpoint_id = lane.endpoint_id AND due <= %(now)s AND id <> ALL(%(held)s::bigint[])
+    ORDER BY due, id LIMIT lane.room) o
+LEFT JOIN message m ON o.kind = 'report' AND m.account_id = o.account_id AND m.id = o.subject
+LEFT JOIN request q ON o.kind = 'report' AND q.tran_id = ((o.subject >> 7) & 2147483647)::int
+    AND q.id = o.subject >> 7
+LEFT JOIN incoming i ON o.kind = 'sms' AND i.id = o.subject"""
+
+
+async def due(
+    connection: Connection, room: Mapping[int, int], held: Collection[int], now: datetime
+) -> list[Due]:
+    """The oldest due rows of each endpoint, up to its room, but for those whose ids are held already."""
+    rows = await fetch(
+        connection,
+        _DUE,
+        {"endpoint": list(room), "room": list(room.values()), "held": list(held), "now": now},
+    )
+    return [Due(row[0], row[1], row[2], row[3], row[4], _webhook(row[5:])) for row in rows]
+
+
+def _webhook(row: Row) -> Webhook | None:
+    kind, subject, status, sequence, phone_form, entry, number, reference, sender, recipient, content = row
+    if subject == SAMPLE:
+        entry, number = "0912345678", 84912345678
+        sender, recipient, content = "84912345678", "test", "test"
+    if kind == "report" and entry is not None:
+        return Report(tran_id_of(subject), entry, str(number), status, phone_form, sequence, reference)
+    if kind == "sms" and content is not None:
+        return Incoming(sender, recipient, content, phone_form)
+    return None
+
+
+_COLUMNS: Final = "account_id, event_id, kind, subject, status, sequence, phone_form, created_at"
+
+_SETTLE: Final = f"""
+WITH tried AS MATERIALIZED (
+    SELECT * FROM unnest(%(endpoint)s::int[], %(due)s::timestamptz[], %(id)s::bigint[], %(at)s::timestamptz[],
+        %(http_status)s::smallint[], %(duration_ms)s::int[], %(outcome)s::text[], %(detail)s::text[],
+        %(next_due)s::timestamptz[], %(buried)s::text[])
+    AS t(endpoint_id, due, id, at, http_status, duration_ms, outcome, detail, next_due, buried)),
+gone AS (
+    DELETE FROM outbox o USING tried t WHERE o.endpoint_id = t.endpoint_id AND o.due = t.due AND o.id = t.id
+    RETURNING o.*, t.at, t.http_status, t.duration_ms, t.outcome, t.detail, t.next_due, t.buried),
+again AS (
+    INSERT INTO outbox (endpoint_id, due, attempt, {_COLUMNS})
+    SELECT endpoint_id, next_due, attempt + 1, {_COLUMNS} FROM gone WHERE next_due IS NOT NULL),
+dead AS (
+    INSERT INTO buried (endpoint_id, buried_at, reason, {_COLUMNS})
+    SELECT endpoint_id, at, buried, {_COLUMNS} FROM gone WHERE buried IS NOT NULL)
+INSERT INTO attempt_log SELECT account_id, kind, subject, event_id, endpoint_id, at, attempt + 1, http_status,
+    duration_ms, outcome, detail, next_due FROM gone"""
+
+
+async def settle(connection: Connection, tried: Sequence[Tried]) -> None:
+    """Write what came of attempts, in one statement; saying it twice changes nothing."""
+    await fetch(
+        connection,
+        _SETTLE,
+        {
+            "endpoint": [t.row.endpoint_id for t in tried],
+            "due": [t.row.due for t in tried],
+            "id": [t.row.id for t in tried],
+            "at": [t.at for t in tried],
+            "http_status": [t.http_status for t in tried],
+            "duration_ms": [t.duration_ms for t in tried],
+            "outcome": [t.outcome for t in tried],
+            "detail": [t.detail for t in tried],
+            "next_due": [t.next_due for t in tried],
+            "buried": [t.buried for t in tried],
+        },
+    )
+
+
+async def replay(db: Database, account_id: int, event_id: UUID, now: datetime) -> int:
+    """Send one event again, now: a dead letter, or one that waits for its next attempt. How many there were.
+
+    One that is due already is left alone, so that a replay never makes two of it.
+    """
+    rows = await db.rows(
+        f"""
+        WITH dug AS (
+            DELETE FROM buried b USING endpoint e WHERE e.id = b.endpoint_id AND b.account_id = %(account)s
+                AND b.event_id = %(event)s RETURNING b.*),
+        waiting AS (
+            DELETE FROM outbox o USING endpoint e WHERE e.id = o.endpoint_id AND e.account_id = %(account)s
+                AND o.event_id = %(event)s AND o.due > %(now)s RETURNING o.*),
+        back AS (
+            INSERT INTO outbox (endpoint_id, due, attempt, {_COLUMNS})
+            SELECT endpoint_id, %(now)s, 0, {_COLUMNS} FROM dug
+            UNION ALL SELECT endpoint_id, %(now)s, attempt, {_COLUMNS} FROM waiting RETURNING 1)
+        SELECT pg_notify('outbox', '') FROM back""",
+        account=account_id,
+        event=event_id,
+        now=now,
+    )
+    return len(rows)
+
+
+async def replay_since(db: Database, endpoint_id: int, since: datetime, now: datetime) -> int:
+    """Send an endpoint's dead letters of events since then again; how many: below BATCH it was the rest."""
+    rows = await db.rows(
+        f"""
+        WITH dug AS (
+            DELETE FROM buried WHERE id IN (
+                SELECT b.id FROM endpoint e
+                JOIN buried b ON b.account_id = e.account_id AND b.endpoint_id = e.id
+                WHERE e.id = %(endpoint)s AND b.created_at >= %(since)s ORDER BY b.buried_at LIMIT {BATCH})
+            RETURNING *),
+        back AS (
+            INSERT INTO outbox (endpoint_id, due, attempt, {_COLUMNS})
+            SELECT endpoint_id, %(now)s, 0, {_COLUMNS} FROM dug RETURNING 1)
+        SELECT pg_notify('outbox', '') FROM back""",
+        endpoint=endpoint_id,
+        since=since,
+        now=now,
+    )
+    return len(rows)

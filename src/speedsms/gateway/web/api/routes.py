@@ -1,0 +1,132 @@
+"""What each vendor endpoint does with an authenticated call: steps 6 to 12 of protocol §3, in order."""
+
+import re
+from collections.abc import Awaitable, Callable, Mapping
+from datetime import datetime
+from functools import partial
+from hashlib import sha256
+from typing import Final
+
+import msgspec
+
+from speedsms.gateway.errors import Declined
+from speedsms.gateway.flow.accept import Acceptor, InFlight, OutcomeUnknown, Reused
+from speedsms.gateway.rules.request import Key, Reply
+from speedsms.gateway.store import views
+from speedsms.gateway.store.accounts import Caller
+from speedsms.gateway.store.db import Database
+from speedsms.gateway.web.api import read, write
+from speedsms.wire import Code, Endpoint, Reason
+
+_KEY: Final = re.compile(rb"[\x21-\x7e]{1,255}")
+_TRAN_ID: Final = re.compile(rb"[0-9]{1,10}")
+
+METHODS: Final[Mapping[Endpoint, tuple[str, ...]]] = {
+    Endpoint.USER_INFO: ("GET", "HEAD"),
+    Endpoint.SMS_SEND: ("POST", "GET"),
+    Endpoint.VOICE_OTP: ("POST",),
+    Endpoint.PIN_CREATE: ("POST",),
+    Endpoint.PIN_VERIFY: ("POST",),
+    Endpoint.SMS_STATUS: ("GET", "HEAD"),
+    Endpoint.MMS_SEND: ("POST",),
+}
+_SCOPES: Final[Mapping[Endpoint, str]] = {
+    Endpoint.USER_INFO: "info",
+    Endpoint.SMS_SEND: "send",
+    Endpoint.VOICE_OTP: "voice",
+    Endpoint.PIN_CREATE: "pin",
+    Endpoint.PIN_VERIFY: "pin",
+    Endpoint.SMS_STATUS: "status",
+    Endpoint.MMS_SEND: "mms",
+}
+
+
+class Call(msgspec.Struct, frozen=True):
+    """One HTTP request whose path, method and size are right; the body is whole and not yet read."""
+
+    endpoint: Endpoint
+    method: str
+    argument: bytes  # what follows `sms/status/`, undecoded
+    query: bytes
+    content_type: bytes
+    keys: tuple[bytes, ...]  # every Idempotency-Key field
+    body: bytes
+
+
+class Routes:
+    """The endpoints. `answer` raises what is more than a reply: Overloaded, ConnectionReset, DatabaseAway."""
+
+    def __init__(self, db: Database, acceptor: Acceptor, now: Callable[[], datetime]) -> None:
+        self._db = db
+        self._acceptor = acceptor
+        self._now = now
+        self._served: Mapping[Endpoint, Callable[[Call, Caller], Awaitable[Reply]]] = {
+            Endpoint.USER_INFO: self._info,
+            Endpoint.SMS_SEND: self._send,
+            Endpoint.SMS_STATUS: self._status,
+        }
+
+    async def answer(self, call: Call, caller: Caller) -> Reply:
+        try:
+            self._admit(call.endpoint, caller)
+            return await self._served[call.endpoint](call, caller)
+        except Declined as no:
+            return write.refused(call.endpoint, no.code, no.reason, no.invalid_phones)
+        except InFlight:
+            return write.IN_FLIGHT
+        except Reused:
+            return write.REUSED
+        except OutcomeUnknown:
+            return write.UNKNOWN
+
+    def _admit(self, endpoint: Endpoint, caller: Caller) -> None:
+        """Step 6. Endpoints of later releases answer as an API that is not enabled."""
+        if caller.account.blocked:
+            raise Declined(Code.ACCOUNT_BLOCKED, Reason.ACCOUNT_BLOCKED)
+        if not caller.account.api_enabled:
+            raise Declined(Code.API_NOT_ALLOWED, Reason.API_NOT_ALLOWED)
+        if _SCOPES[endpoint] not in caller.token.scopes:
+            raise Declined(Code.API_NOT_ALLOWED, Reason.SCOPE_MISSING)
+        if endpoint not in self._served:
+            raise Declined(Code.API_NOT_ALLOWED, Reason.API_NOT_ALLOWED, "not part of this release")
+
+    async def _info(self, _: Call, caller: Caller) -> Reply:
+        return write.info(caller.account.email, await views.balance(self._db, caller.account.id))
+
+    async def _status(self, call: Call, caller: Caller) -> Reply:
+        tran_id = int(call.argument) if _TRAN_ID.fullmatch(call.argument) else 0
+        messages = await views.status(self._db, caller.account, tran_id) if 0 < tran_id < 1 << 31 else None
+        if messages is None:
+            # Unknown, malformed and another account's are one answer (protocol §5.6).
+            raise Declined(Code.BAD_PARAMETERS, Reason.UNKNOWN_TRANSACTION)
+        return write.status(messages)
+
+    async def _send(self, call: Call, caller: Caller) -> Reply:
+        key = None
+        if call.keys:
+            key = _key(call)
+            if key is None:
+                return write.BAD_KEY
+            replayed = await self._acceptor.replay(caller, key)
+            if replayed is not None:
+                return replayed
+        command = read.send(
+            call.query,
+            call.body if call.method == "POST" else b"",
+            call.content_type,
+            now=self._now(),
+            percent_decode=caller.account.percent_decode,
+            raw_utf8_101=caller.account.raw_utf8_101,
+        )
+        return await self._acceptor.send(caller, command, key, write.accepted)
+
+
+def _key(call: Call) -> Key | None:
+    """The Idempotency-Key with its scope and fingerprint (protocol §15.1), or None if it is malformed."""
+    if len(call.keys) != 1 or not _KEY.fullmatch(call.keys[0]):
+        return None
+    print_ = sha256()
+    for piece in (call.method.encode(), call.endpoint.encode(), read.without_token(call.query), call.body):
+        print_.update(b"%d:" % len(piece))
+        print_.update(piece)
+    return Key(call.endpoint, call.keys[0].decode("ascii"), print_.digest())

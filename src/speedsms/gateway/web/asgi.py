@@ -1,0 +1,232 @@
+"""The application: paths, limits, credentials, rate — steps 1 to 5 of protocol §3 — and what is mounted beside.
+
+A plain ASGI callable without middleware. What depends on the account is in api/routes.py.
+"""
+
+import re
+import secrets
+from collections.abc import Awaitable, Callable, Mapping
+from datetime import datetime
+from itertools import count
+from typing import Any, Final, TypeAlias
+from urllib.parse import unquote_to_bytes
+
+import structlog
+from msgspec.structs import replace
+
+from speedsms.gateway.flow.accept import ConnectionReset, Overloaded
+from speedsms.gateway.rules.request import Reply
+from speedsms.gateway.store.accounts import Caller, Directory
+from speedsms.gateway.store.db import CommitUnknown, DatabaseAway
+from speedsms.gateway.web import auth
+from speedsms.gateway.web.api import write
+from speedsms.gateway.web.api.routes import METHODS, Call, Routes
+from speedsms.gateway.web.rate import Rate, Window
+from speedsms.wire import PREFIX, Code, Endpoint, Reason
+
+MAX_BODY: Final = 1_048_576
+
+Scope: TypeAlias = dict[str, Any]
+Receive: TypeAlias = Callable[[], Awaitable[dict[str, Any]]]
+Send: TypeAlias = Callable[[dict[str, Any]], Awaitable[None]]
+App: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
+Header: TypeAlias = tuple[bytes, bytes]
+
+_PATHS: Final[Mapping[bytes, tuple[Endpoint, bytes]]] = {
+    (prefix + endpoint + slash).encode(): (endpoint, b"")
+    for prefix in (PREFIX, "/")
+    for endpoint in Endpoint
+    for slash in ("", "/")
+}
+_STATUS: Final = re.compile(rb"(?:/index\.php)?/sms/status/([^/;]+)/?")
+_JSON: Final[tuple[Header, ...]] = (
+    (b"content-type", b"application/json; charset=UTF-8"),
+    (b"cache-control", b"no-store"),
+    (b"x-speedsms-contract", b"1"),
+)
+_TEXT: Final[tuple[Header, ...]] = ((b"content-type", b"text/plain; version=0.0.4; charset=utf-8"),)
+
+log = structlog.get_logger()
+
+
+def find(path: bytes) -> tuple[Endpoint, bytes] | None:
+    """The endpoint of an undecoded path and what follows `sms/status/`; None is 404 (protocol §1.1)."""
+    if found := _PATHS.get(path):
+        return found
+    status = _STATUS.fullmatch(path)
+    if status is None or unquote_to_bytes(status[1]) in (b".", b".."):
+        return None
+    return Endpoint.SMS_STATUS, status[1]
+
+
+class Api:
+    """The whole application. `mounts` maps a path prefix to another one, which reads its own bodies."""
+
+    def __init__(
+        self,
+        *,
+        directory: Directory,
+        routes: Routes,
+        rate: Rate,
+        now: Callable[[], datetime],
+        ready: Callable[[], Awaitable[bool]],
+        metrics: Callable[[], Awaitable[bytes]] | None = None,
+        mounts: Mapping[str, App] | None = None,
+        get_send: bool = True,
+        trusted_proxies: tuple[str, ...] = (),
+    ) -> None:
+        self._directory = directory
+        self._routes = routes
+        self._rate = rate
+        self._now = now
+        self._ready = ready
+        self._metrics = metrics
+        self._mounts = {prefix.encode(): app for prefix, app in (mounts or {}).items()}
+        self._methods = METHODS if get_send else {**METHODS, Endpoint.SMS_SEND: ("POST",)}
+        self._trusted = trusted_proxies
+        self._wrong = auth.WrongLimit()
+        self._request_ids = map((secrets.token_hex(5) + "%x").__mod__, count(1))
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        path = scope["raw_path"]
+        found = find(path)
+        if found is None:
+            for prefix, app in self._mounts.items():
+                if path == prefix or path.startswith(prefix + b"/"):
+                    return await app(scope, receive, send)
+            if page := await self._page(path):
+                return await _reply(send, page, _TEXT)
+        try:
+            reply, headers = await self._answer(scope, receive, found)
+        except ConnectionReset:
+            scope["extensions"]["speedsms.abort"]()
+            await receive()  # until the server has seen the end of the connection
+            return None
+        await _reply(send, reply, (*_JSON, (b"x-request-id", next(self._request_ids).encode()), *headers))
+
+    async def _page(self, path: bytes) -> Reply | None:
+        """What operators ask: without credentials, never counted."""
+        match path:
+            case b"/health":
+                return Reply(200, b"ok\n", ())
+            case b"/ready":
+                return Reply(200, b"ready\n", ()) if await self._ready() else Reply(503, b"not ready\n", ())
+            case b"/metrics" if self._metrics:
+                return Reply(200, await self._metrics(), ())
+        return None
+
+    async def _answer(
+        self, scope: Scope, receive: Receive, found: tuple[Endpoint, bytes] | None
+    ) -> tuple[Reply, tuple[Header, ...]]:
+        """Steps 1 and 2: limits, path, method."""
+        headers: dict[bytes, bytes] = dict(scope["headers"])
+        body = await _body(headers, receive)
+        if body is None:
+            # A client that waits for "100 Continue" sends no body now: what follows would be mistaken for it.
+            return write.TOO_LARGE, ((b"connection", b"close"),) if b"expect" in headers else ()
+        if headers.get(b"content-encoding", b"identity").strip().lower() not in (b"identity", b""):
+            return write.ENCODED, ()
+        if found is None:
+            return write.NOT_FOUND, ()
+        endpoint, argument = found
+        methods, method = self._methods[endpoint], scope["method"]
+        if method == "OPTIONS":
+            return write.allowed(methods), ()
+        if method not in methods:
+            return write.wrong_method(methods), ()
+        keys = _fields(scope, headers, b"idempotency-key")
+        media = headers.get(b"content-type", b"")
+        call = Call(endpoint, method, argument, scope["query_string"], media, keys, body)
+        try:
+            return await self._authenticate(scope, headers, call)
+        except (DatabaseAway, ConnectionReset) as known:
+            if isinstance(known, ConnectionReset):
+                raise
+            return _internal(endpoint), ()
+        except Exception:
+            # Keeps the caller's certainty: accepting promises that what it does not call unknown did not happen.
+            log.exception("call_failed", endpoint=endpoint)
+            return _internal(endpoint), ()
+
+    async def _authenticate(
+        self, scope: Scope, headers: Mapping[bytes, bytes], call: Call
+    ) -> tuple[Reply, tuple[Header, ...]]:
+        """Steps 3 and 4: credentials, address."""
+        address = auth.client_address((scope["client"] or ("",))[0], scope["headers"], self._trusted)
+        try:
+            secret, in_query = auth.secret(_fields(scope, headers, b"authorization"), call.query)
+            if secret is None:
+                return write.UNAUTHORIZED, ()
+            caller = await self._directory.caller(secret)
+            if caller is None or (in_query and not caller.token.allow_query_token):
+                raise auth.WrongCredentials
+        except auth.WrongCredentials:
+            wait_s = self._wrong.wait_s(address, self._now().timestamp())
+            return (write.limited(wait_s) if wait_s else write.UNAUTHORIZED), ()
+        account = caller.account
+        if caller.token.allow_ip and not auth.inside(address, caller.token.allow_ip):
+            window = await self._rate.look(account.id, account.rate_limit)
+            return write.refused(call.endpoint, Code.IP_LOCKED, Reason.IP_LOCKED), _rate_headers(window)
+        return await self._admit(call, caller)
+
+    async def _admit(self, call: Call, caller: Caller) -> tuple[Reply, tuple[Header, ...]]:
+        """Step 5, the rate limit; then the endpoint's own steps."""
+        window = await self._rate.take(caller.account.id, caller.account.rate_limit)
+        if not window.allowed:
+            return write.limited(window.reset_s), _rate_headers(window)
+        try:
+            reply = await self._routes.answer(call, caller)
+        except Overloaded as wait:
+            window = replace(window, reset_s=wait.retry_after_s)
+            reply = write.limited(wait.retry_after_s)
+        except (DatabaseAway, CommitUnknown):
+            reply = _internal(call.endpoint)
+        return reply, _rate_headers(window)
+
+
+def _internal(endpoint: Endpoint) -> Reply:
+    """Code 500: definitely nothing happened (protocol D3)."""
+    return write.refused(endpoint, Code.INTERNAL, Reason.INTERNAL)
+
+
+def _fields(scope: Scope, headers: Mapping[bytes, bytes], name: bytes) -> tuple[bytes, ...]:
+    """Every field of a name. Repeated fields are rare, and only then the list is walked."""
+    if name not in headers:
+        return ()
+    if len(headers) == len(scope["headers"]):
+        return (headers[name],)
+    return tuple(text for field, text in scope["headers"] if field == name)
+
+
+async def _body(headers: Mapping[bytes, bytes], receive: Receive) -> bytes | None:
+    """The whole body, or None if it is too large; what is not read here the server discards."""
+    length = headers.get(b"content-length")
+    if length is None and b"transfer-encoding" not in headers:
+        return b""
+    if length is not None and int(length) > MAX_BODY:
+        return None
+    message = await receive()
+    body: bytes = message.get("body", b"")
+    while message.get("more_body"):
+        message = await receive()
+        body += message.get("body", b"")
+        if len(body) > MAX_BODY:
+            return None
+    return body
+
+
+def _rate_headers(window: Window) -> tuple[Header, ...]:
+    return (
+        (b"x-rate-limit-limit", b"%d" % window.limit),
+        (b"x-rate-limit-remaining", b"%d" % window.remaining),
+        (b"x-rate-limit-reset", b"%d" % window.reset_s),
+    )
+
+
+async def _reply(send: Send, reply: Reply, headers: tuple[Header, ...]) -> None:
+    own = [(name.lower().encode(), text.encode()) for name, text in reply.headers]
+    size = [(b"content-length", b"%d" % len(reply.body))] if reply.status != 204 else []
+    await send(
+        {"type": "http.response.start", "status": int(reply.status), "headers": [*headers, *own, *size]}
+    )
+    await send({"type": "http.response.body", "body": reply.body})

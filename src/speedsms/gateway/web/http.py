@@ -1,0 +1,169 @@
+"""HTTP/1.1 on our own loop: the server package, with the limits it does not give (protocol §1.2, stack.md §7).
+
+Beyond a limit the body is unspecified and the connection ends; the application never sees the request.
+"""
+
+import asyncio
+import socket
+from collections import Counter
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from functools import partial
+from http import HTTPStatus
+from typing import Any, Final
+
+import uvicorn
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from speedsms.gateway.web.asgi import App
+
+MAX_TARGET: Final = 16 * 1024
+MAX_HEADERS: Final = 32 * 1024  # octets of the header block
+MAX_FIELDS: Final = 100
+RECEIVE_S: Final = 30.0  # from the first octet of a request to its last
+BACKLOG: Final = 2048
+_FIELD_OCTETS: Final = len(": \r\n")
+_LARGEST_HEAD: Final = MAX_TARGET + MAX_HEADERS
+
+
+class _Refused(Exception):  # noqa: N818 - leaves the parser through its callbacks; the connection answers
+    """The request breaks a limit."""
+
+
+class Connection(HttpToolsProtocol):
+    """Counts octets and fields while they arrive, and remembers since when a request is incomplete.
+
+    uvloop and asyncio set TCP_NODELAY on every accepted connection themselves.
+    """
+
+    def __init__(self, *, per_address: Counter[str], cap: int, **given: Any) -> None:
+        super().__init__(**given)
+        self._per_address = per_address
+        self._cap = cap
+        self._refusal = HTTPStatus.BAD_REQUEST
+        self._in_head = False
+        self._octets = 0  # at most so many belong to the head that is being received
+        self._incomplete_since: float | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as in the package
+        super().connection_made(transport)
+        self._address = self.client[0] if self.client else ""
+        self._per_address[self._address] += 1
+        self._incomplete_since = self.loop.time()
+        if self._cap and self._per_address[self._address] > self._cap:
+            transport.abort()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._per_address[self._address] -= 1
+        if not self._per_address[self._address]:
+            del self._per_address[self._address]
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        if self._incomplete_since is None:
+            self._incomplete_since = self.loop.time()
+        self._octets = self._octets + len(data) if self._in_head else len(data)
+        super().data_received(data)
+        # A field that never ends reaches no callback: its octets are seen only here.
+        if self._in_head and self._octets > _LARGEST_HEAD and not self.transport.is_closing():
+            self._refusal = HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE
+            self.send_400_response("")
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self.scope["extensions"] = {"speedsms.abort": self.transport.abort}
+        self._in_head = True
+        if self._incomplete_since is None:
+            self._incomplete_since = self.loop.time()
+
+    def on_headers_complete(self) -> None:
+        self._in_head = False
+        if len(self.url) > MAX_TARGET:
+            self._refuse(HTTPStatus.REQUEST_URI_TOO_LONG)
+        if not self.url.isascii():
+            self._refuse(HTTPStatus.BAD_REQUEST)
+        if len(self.headers) > MAX_FIELDS or (self._octets > MAX_HEADERS and self._block() > MAX_HEADERS):
+            self._refuse(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
+        super().on_headers_complete()
+
+    def _block(self) -> int:
+        """Octets of the header block as it was sent, give or take white space around values."""
+        return sum(len(name) + len(value) + _FIELD_OCTETS for name, value in self.headers)
+
+    def on_message_complete(self) -> None:
+        self._incomplete_since = None
+        super().on_message_complete()
+
+    def expire(self, now: float) -> None:
+        """Close a connection whose request does not come to an end; one that waits for us is left alone."""
+        if self._incomplete_since is None or now - self._incomplete_since < RECEIVE_S:
+            return
+        if self.cycle is None or self.cycle.response_complete or self.cycle.more_body:
+            self.transport.abort()
+
+    def send_400_response(self, msg: str) -> None:
+        """What the package calls when the parser gives up; here with the status of the limit."""
+        status, body = self._refusal, b'{"name":"%s","message":"%s","code":0,"status":%d}'
+        text = status.phrase.encode()
+        body %= (text, text, status)
+        self.transport.write(
+            b"HTTP/1.1 %d %s\r\nContent-Type: application/json; charset=UTF-8\r\nContent-Length: %d\r\n"
+            b"X-Speedsms-Contract: 1\r\nConnection: close\r\n\r\n%s" % (status, text, len(body), body)
+        )
+        self.transport.close()
+
+    def _refuse(self, status: HTTPStatus) -> None:
+        self._refusal = status
+        raise _Refused
+
+
+class _Server(uvicorn.Server):
+    """Leaves signals to the process; stops when it is told to."""
+
+    def __init__(self, config: uvicorn.Config, stop: asyncio.Event) -> None:
+        super().__init__(config)
+        self._stop = stop
+
+    def capture_signals(self) -> AbstractContextManager[None]:  # type: ignore[override]  # a no-op on purpose (PR-2)
+        return nullcontext()
+
+    async def on_tick(self, counter: int) -> bool:
+        if counter % 10 == 0:
+            now = asyncio.get_running_loop().time()
+            for connection in list(self.server_state.connections):
+                if isinstance(connection, Connection):
+                    connection.expire(now)
+        return await super().on_tick(counter) or self._stop.is_set()
+
+
+async def serve(
+    app: App,
+    sock: socket.socket,
+    stop: asyncio.Event,
+    *,
+    connections_per_address: int = 1024,
+    keep_alive_s: int = 75,
+    drain_s: int = 8,
+) -> None:
+    """Serve until `stop` is set; then stop accepting, let running calls finish for drain_s, close.
+
+    sock: bound, not yet listening; several processes may share it. connections_per_address: 0 is no cap.
+    """
+    per_address: Counter[str] = Counter()
+    protocol: Callable[..., Any] = partial(Connection, per_address=per_address, cap=connections_per_address)
+    config = uvicorn.Config(
+        app,  # type: ignore[arg-type]  # the package narrows ASGI's dictionaries, we do not
+        http=protocol,  # type: ignore[arg-type]  # it is only ever called
+        ws="none",
+        lifespan="off",
+        interface="asgi3",
+        access_log=False,
+        log_config=None,
+        log_level="error",
+        server_header=False,
+        proxy_headers=False,
+        backlog=BACKLOG,
+        timeout_keep_alive=keep_alive_s,
+        timeout_graceful_shutdown=drain_s,
+    )
+    await _Server(config, stop).serve(sockets=[sock])

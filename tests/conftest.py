@@ -1,0 +1,100 @@
+"""Real PostgreSQL for every test that needs one: a cluster per run, a migrated template, a clone per test.
+
+SPEEDSMS_TEST_DATABASE_URL names an external server (as a role that may create databases and roles) instead.
+"""
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
+from itertools import count
+from urllib.parse import urlsplit
+
+import psycopg
+import pytest
+
+from speedsms.gateway.store.db import Database
+from speedsms.gateway.store.embedded.cluster import Cluster, ClusterSettings
+from speedsms.gateway.store.migrate import migrate
+
+APP = "speedsms"
+_numbers = count(1)
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """admin_url: of a role that makes databases; app_url: of the application's role, same server."""
+
+    admin_url: str
+    app_url: str
+    template: str
+
+    def clone(self, template: str | None = None) -> str:
+        """A fresh migrated database; its name."""
+        name = f"t{os.getpid()}_{next(_numbers)}"
+        with psycopg.connect(named(self.admin_url, "postgres"), autocommit=True) as connection:
+            connection.execute(f"CREATE DATABASE {name} TEMPLATE {template or self.template}")
+        return name
+
+    def drop(self, name: str) -> None:
+        with psycopg.connect(named(self.admin_url, "postgres"), autocommit=True) as connection:
+            connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+def named(url: str, database: str) -> str:
+    head, _, query = url.partition("?")
+    base = head.rpartition("/")[0]
+    return f"{base}/{database}" + (f"?{query}" if query else "")
+
+
+@pytest.fixture(scope="session")
+def anyio_backend() -> tuple[str, dict[str, bool]]:
+    return ("asyncio", {"use_uvloop": True})
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    template = f"template_{os.getpid()}"
+    external = os.environ.get("SPEEDSMS_TEST_DATABASE_URL")
+    if external:
+        yield _prepared(external, external, template)
+        return
+    cluster = Cluster(ClusterSettings(tmp_path_factory.mktemp("pg") / "data", unsafe_fsync_off=True))
+    asyncio.run(cluster.start())
+    try:
+        yield _prepared(cluster.admin_url, cluster.url, template)
+    finally:
+        asyncio.run(cluster.stop())
+
+
+def _prepared(admin_url: str, app_url: str, template: str) -> Server:
+    with psycopg.connect(named(admin_url, "postgres"), autocommit=True) as connection:
+        connection.execute(f"DROP DATABASE IF EXISTS {template}")
+        connection.execute(f"CREATE DATABASE {template}")
+    asyncio.run(migrate(named(admin_url, template), app_role=urlsplit(app_url).username))
+    return Server(admin_url, app_url, template)
+
+
+@pytest.fixture
+def database_name(server: Server) -> Iterator[str]:
+    name = server.clone()
+    yield name
+    server.drop(name)
+
+
+@pytest.fixture
+def database_url(server: Server, database_name: str) -> str:
+    """A fresh migrated database, as the application's role."""
+    return named(server.app_url, database_name)
+
+
+@pytest.fixture
+def admin_url(server: Server, database_name: str) -> str:
+    """The same database, as the role that owns it."""
+    return named(server.admin_url, database_name)
+
+
+@pytest.fixture
+async def db(database_url: str) -> AsyncIterator[Database]:
+    async with Database(database_url, name="test") as database:
+        yield database
