@@ -8,6 +8,8 @@ import os
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from itertools import count
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from urllib.parse import urlsplit
 
 import psycopg
@@ -53,18 +55,20 @@ def anyio_backend() -> tuple[str, dict[str, bool]]:
 
 
 @pytest.fixture(scope="session")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+def server() -> Iterator[Server]:
     template = f"template_{os.getpid()}"
     external = os.environ.get("SPEEDSMS_TEST_DATABASE_URL")
     if external:
         yield _prepared(external, external, template)
         return
-    cluster = Cluster(ClusterSettings(tmp_path_factory.mktemp("pg") / "data", unsafe_fsync_off=True))
-    asyncio.run(cluster.start())
-    try:
-        yield _prepared(cluster.admin_url, cluster.url, template)
-    finally:
-        asyncio.run(cluster.stop())
+    with TemporaryDirectory(prefix="speedsms-") as place:
+        Path(place).chmod(0o711)  # as root, PostgreSQL runs as another account that has to get in
+        cluster = Cluster(ClusterSettings(Path(place) / "data", unsafe_fsync_off=True))
+        asyncio.run(cluster.start())
+        try:
+            yield _prepared(cluster.admin_url, cluster.url, template)
+        finally:
+            asyncio.run(cluster.stop())
 
 
 def _prepared(admin_url: str, app_url: str, template: str) -> Server:

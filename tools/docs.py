@@ -4,7 +4,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import UnionType
-from typing import Annotated, Any, Literal, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import msgspec
 
@@ -25,10 +25,10 @@ def settings_page() -> str:
 
 def _settings_head() -> Iterator[str]:
     yield from ("# Settings", "", GENERATED, "")
-    yield "Read once at start, in this order, later ones winning: the file named by `--config` or `SPEEDSMS_CONFIG`,"
-    yield "else `./speedsms.toml`, else `/etc/speedsms/speedsms.toml`; a file `.env` beside it; the environment."
-    yield "A variable `NAME_FILE` names a file that holds the value, as container secrets do. Lists are written `a,b`,"
-    yield "tables `1=3,2=6`; an empty variable sets nothing. Unknown names are refused."
+    yield "Read once at start; later places win: the file named by `--config` or `SPEEDSMS_CONFIG`,"
+    yield "else `./speedsms.toml`, else `/etc/speedsms/speedsms.toml`; then `./.env`; then the environment."
+    yield "A variable `NAME_FILE` names a file that holds the value, as container secrets do."
+    yield "Lists are written `a,b`, tables `1=3,2=6`; empty variables set nothing; unknown names are refused."
     yield "`speedsms config show` prints every value and where it comes from."
 
 
@@ -48,9 +48,11 @@ def _settings_sections() -> Iterator[str]:
 
 def _account_settings() -> Iterator[str]:
     yield from ("", "## Settings of an account", "", "Set with `speedsms account set NAME key=value …`.", "")
-    yield from ("| Setting | Type | Default |", "|---|---|---|")
+    yield from ("| Setting | Type | Default | Purpose |", "|---|---|---|---|")
+    hints = get_type_hints(AccountSettings, include_extras=True)
     for field in msgspec.structs.fields(AccountSettings):
-        yield f"| `{field.name}` | {_type(field.type)} | {_value(field.default)} |"
+        meta = hints[field.name].__metadata__[0]
+        yield f"| `{field.name}` | {_type(field.type)} | {_value(field.default)} | {meta.description} |"
 
 
 def _type(hint: Any) -> str:
@@ -84,20 +86,26 @@ def _value(value: Any) -> str:
 def cli_page() -> str:
     """Every command with an example."""
     lines = ["# Commands", "", GENERATED, ""]
-    lines += ["Data go to stdout, everything else to stderr. Every gateway command takes `--json` and `--config FILE`;"]
-    lines += ["`--json` prints `{\"schema\":1,\"data\":…}`. `speedsms COMMAND --help` lists all options.", ""]
-    lines += ["Exit codes: 0 done · 1 refused · 2 usage · 3 configuration · 4 database or server unreachable ·"]
+    lines += ["Data go to stdout, words to stderr. Every gateway command takes `--json` and `--config FILE`;"]
+    lines += ['`--json` prints `{"schema":1,"data":…}`. `speedsms COMMAND --help` lists all options.', ""]
+    lines += [
+        "Exit codes: 0 done · 1 refused · 2 usage · 3 configuration · 4 database or server unreachable ·"
+    ]
     lines += ["5 outcome unknown · 130 interrupted.", "", "| Command | Does | Example |", "|---|---|---|"]
-    lines += ["| `segments` | Show how a text is coded and cut into billed parts. | `speedsms segments 'Xin chào'` |"]
+    lines += [
+        "| `segments` | Show how a text is coded and cut into parts. | `speedsms segments 'Xin chào'` |"
+    ]
     lines += [f"| `{c.path}` | {c.help} | `speedsms {c.example}` |" for c in COMMANDS if " " not in c.path]
     for group, text in GROUPS.items():
         lines += ["", f"## {group}", "", text, "", "| Command | Does | Example |", "|---|---|---|"]
-        lines += [f"| `{c.path}` | {c.help} | `speedsms {c.example}` |" for c in COMMANDS if _in(c.path, group)]
+        lines += [
+            f"| `{c.path}` | {c.help} | `speedsms {c.example}` |" for c in COMMANDS if _in(c.path, group)
+        ]
     return "\n".join([*lines, ""])
 
 
 def _in(path: str, group: str) -> bool:
-    return path.split()[0] == group and " " in path
+    return path.partition(" ")[0] == group and " " in path
 
 
 def codes_page() -> str:
@@ -106,7 +114,9 @@ def codes_page() -> str:
     lines += ["Refusals are answered with HTTP 200 and a code; `X-Speedsms-Reason` names the reason.", ""]
     lines += ["| Code | Message | Reasons |", "|---|---|---|"]
     for code in Code:
-        reasons = [place for place, entry in ENTRIES.items() if isinstance(place, Reason) and code in entry.codes]
+        reasons = [
+            place for place, entry in ENTRIES.items() if isinstance(place, Reason) and code in entry.codes
+        ]
         said = message(code, reasons[0] if code is not Code.BAD_PARAMETERS else Reason.WRONG_TYPE)
         said += " · sender not found" * (Reason.SENDER_NOT_FOUND in reasons)
         lines.append(f"| `{code}` | {said} | {', '.join(f'[`{r}`](#{r})' for r in reasons)} |")

@@ -23,9 +23,15 @@ def test_environment_over_dotenv_over_file(tmp_path):
     """The nearest place wins, and every value says where it came from."""
     file = tmp_path / "a.toml"
     file.write_text("[http]\nport = 1\nprocesses = 2\nhost = '10.0.0.1'\n")
-    (tmp_path / ".env").write_text("POSTGRES_PASSWORD=x\nexport SPEEDSMS_HTTP__PORT='2'\nSPEEDSMS_HTTP_PROCESSES=3\n")
+    (tmp_path / ".env").write_text(
+        "POSTGRES_PASSWORD=x\nexport SPEEDSMS_HTTP__PORT='2'\nSPEEDSMS_HTTP_PROCESSES=3\n"
+    )
     loaded = load(file, {"SPEEDSMS_HTTP_PORT": "4"})
-    assert (loaded.settings.http.port, loaded.settings.http.processes, loaded.settings.http.host) == (4, 3, "10.0.0.1")
+    assert (loaded.settings.http.port, loaded.settings.http.processes, loaded.settings.http.host) == (
+        4,
+        3,
+        "10.0.0.1",
+    )
     assert loaded.sources == {
         "http.port": "SPEEDSMS_HTTP_PORT",
         "http.processes": "SPEEDSMS_HTTP_PROCESSES",
@@ -112,7 +118,7 @@ def test_a_wrong_environment_is_refused_in_one_line(environ, said):
 
 
 def test_a_public_address_needs_a_decision():
-    """Plain HTTP on a public address is served only behind a proxy, or by an explicit switch (protocol D2)."""
+    """Plain HTTP on a public address is served only behind a proxy or by a switch (protocol D2)."""
     public = {"SPEEDSMS_HTTP_HOST": "8.8.8.8"}
     assert load(None, public | {"SPEEDSMS_COMPAT_PUBLIC_HTTP": "true"}).settings.compat.public_http
     assert load(None, public | {"SPEEDSMS_HTTP_TRUSTED_PROXIES": "10.0.0.1"}).settings.http.host == "8.8.8.8"

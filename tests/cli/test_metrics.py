@@ -7,8 +7,10 @@ from speedsms.gateway.metrics import Metrics, gather, merged
 pytestmark = pytest.mark.anyio
 
 
-async def test_one_reply_holds_all_processes(tmp_path):
-    """Each series says which process counted it, and each family is explained once."""
+@pytest.mark.parametrize("depth", [1, 12])
+async def test_one_reply_holds_all_processes(tmp_path, depth):
+    """Each series says which process counted it, however long the path of the data directory is."""
+    tmp_path = tmp_path.joinpath(*["a-long-name"] * depth)
     api, worker = Metrics(), Metrics()
     servers = [await api.serve(tmp_path, "api"), await worker.serve(tmp_path, "worker")]
     api.accepted(3, 5)
@@ -49,7 +51,13 @@ async def test_every_figure_can_be_counted():
     text = merged({"one": "\n".join([_text(m)])}).decode()
     for name in ("refused_requests_total", "commit_rows_count", "commit_seconds_count", "ready_messages"):
         assert f"speedsms_{name}{{" in text
-    for name in ("flight_attempts", "dispatched_messages_total", "final_messages_total", "receipts_total", "nodes"):
+    for name in (
+        "flight_attempts",
+        "dispatched_messages_total",
+        "final_messages_total",
+        "receipts_total",
+        "nodes",
+    ):
         assert f"speedsms_{name}{{" in text
     assert "_created" not in text
 

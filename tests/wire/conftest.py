@@ -75,7 +75,7 @@ def unserved(step: dict[str, Any]) -> bool:
 
 
 def moment(text: str) -> datetime:
-    return datetime.fromisoformat(text.replace("Z", "+00:00"))
+    return datetime.fromisoformat(text)
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +150,6 @@ class World:
         run("CREATE SCHEMA before")
         run("CREATE TABLE before.account AS TABLE account")
         run("CREATE TABLE before.token AS TABLE token")
-        run("SELECT make_partitions('2027-02-01')")
 
     def _fill_account(self, account: dict[str, Any]) -> None:
         run = self.admin.execute
@@ -171,16 +170,32 @@ class World:
             run(
                 "INSERT INTO sender (account_id, kind, id, class, status, gsm_only, two_way, mms, skeleton)"
                 " VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s)",
-                (row[0], s["kind"], s["id"], *(extra[k] for k in ("class", "status", "gsm_only", "two_way", "mms")), s["id"]),
+                (
+                    row[0],
+                    s["kind"],
+                    s["id"],
+                    *(extra[k] for k in ("class", "status", "gsm_only", "two_way", "mms")),
+                    s["id"],
+                ),
             )
-        for reason, numbers in (("do_not_call", account["suppressed"]), ("blocked", account["blocked_numbers"])):
+        for reason, numbers in (
+            ("do_not_call", account["suppressed"]),
+            ("blocked", account["blocked_numbers"]),
+        ):
             for number in numbers:
                 run("INSERT INTO suppression VALUES (%s, %s, %s)", (row[0], number, reason))
         for t in account["tokens"]:
             run(
-                "INSERT INTO token (account_id, hash, hint, scopes, allow_ip, allow_query_token, duplicate_window_s,"
-                " spend_cap_day_vnd, test) VALUES (%s, %s, '', %s, %s, %s, %s, %s, %s)",
-                (row[0], sha256(t["token"].encode()).digest(), t["scopes"], t["allow_ip"], *(t[k] for k in TOKEN_SETTINGS), t["test"]),
+                "INSERT INTO token (account_id, hash, hint, scopes, allow_ip, allow_query_token,"
+                " duplicate_window_s, spend_cap_day_vnd, test) VALUES (%s, %s, '', %s, %s, %s, %s, %s, %s)",
+                (
+                    row[0],
+                    sha256(t["token"].encode()).digest(),
+                    t["scopes"],
+                    t["allow_ip"],
+                    *(t[k] for k in TOKEN_SETTINGS),
+                    t["test"],
+                ),
             )
 
     def begin(self, given: dict[str, Any]) -> Start:
@@ -190,7 +205,9 @@ class World:
         self.client_ip = given.get("client_ip", self.given["client_ip"])
         self.directory.forget()
         changes = given.get("set", {})
-        self.app = self.make_app(self.db, self.directory, self.acceptor, get_send=changes.get("get_send", True))
+        self.app = self.make_app(
+            self.db, self.directory, self.acceptor, get_send=changes.get("get_send", True)
+        )
         for key, value in changes.items():
             self._change(given["account"], key, value)
         for request in given.get("messages", ()):
@@ -225,7 +242,8 @@ class World:
         owner = run("SELECT id FROM account WHERE name = %s", (account,)).fetchone()
         assert owner
         run(
-            "INSERT INTO request VALUES (%s, %s, %s, 1, 'sms', 2, '', 'x', 'gsm7', 1, 1, 2, 0, 86400, %s, NULL, false, %s)",
+            "INSERT INTO request VALUES (%s, %s, %s, 1, 'sms', 2, '', 'x', 'gsm7', 1, 1, 2, 0, 86400,"
+            " %s, NULL, false, %s)",
             (request_, request["tranId"], owner[0], self.now, self.now),
         )
         for n, to in enumerate(request["recipients"], 1):
@@ -259,13 +277,13 @@ class World:
                 acceptor = self.make_acceptor(self.db, self.directory, queue=0)
                 self.app = self.make_app(self.db, self.directory, acceptor)
             elif name == "commit_outcome_unknown":
-                db = Database(await stack.enter_async_context(cut_link(self.db.url)), name="cut")
+                url = await stack.enter_async_context(cut_link(self.db.url))
+                db = await stack.enter_async_context(Database(url, name="cut"))
                 acceptor = self.make_acceptor(db, self.directory)
                 stack.enter_context(pytest.MonkeyPatch.context()).setattr(accept, "UNKNOWN_FOR_S", 0.3)
                 await stack.enter_async_context(running(acceptor.run()))
                 self.app = self.make_app(self.db, self.directory, acceptor)
             yield
-
 
     @asynccontextmanager
     async def held_up(self, account: str, requests: list[bytes]) -> AsyncIterator[None]:
@@ -278,14 +296,18 @@ class World:
             links = [await asyncio.open_connection("127.0.0.1", self.port) for _ in requests]
             for (_, writer), request in zip(links, requests, strict=True):
                 writer.write(request)
-            waits = "SELECT FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
-            while not self.admin.execute(waits).fetchall():
+            waits = (
+                "SELECT FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
+            )
+            while not self.admin.execute(waits).fetchall():  # noqa: ASYNC110 - the event is another process's
                 await asyncio.sleep(0.005)
-            yield
-            holder.rollback()
-        for reader, writer in links:
-            await reader.read()
-            writer.close()
+            try:
+                yield
+            finally:
+                holder.rollback()
+                for reader, writer in links:
+                    await reader.read()
+                    writer.close()
 
 
 @asynccontextmanager
@@ -303,37 +325,52 @@ async def running(coroutine: Any) -> AsyncIterator[None]:
 async def cut_link(url: str) -> AsyncIterator[str]:
     """A way to the database that dies when the statement that accepts has been passed on, and stays dead."""
     target = psycopg.conninfo.conninfo_to_dict(url)
-    dead = False
+    host, port = str(target["host"]), target.get("port", 5432)
+    links: list[asyncio.Task[None]] = []
+    dead = asyncio.Event()
 
     async def relay(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        nonlocal dead
-        if dead:
-            return writer.close()
-        host, port = str(target["host"]), target.get("port", 5432)
-        there = asyncio.open_unix_connection(f"{host}/.s.PGSQL.{port}") if host.startswith("/") else asyncio.open_connection(host, port)
-        back_reader, forth = await there
-        back = asyncio.ensure_future(pump(back_reader, writer))
-        while data := await reader.read(65536):
-            forth.write(data)
-            if b"INSERT INTO request" in data:
-                dead = True
-                break
-        back.cancel()
-        await forth.drain()
-        writer.transport.abort()
-        forth.close()
+        if dead.is_set():
+            writer.transport.abort()
+            return
+        here, there = (
+            await asyncio.open_unix_connection(f"{host}/.s.PGSQL.{port}")
+            if host.startswith("/")
+            else await asyncio.open_connection(host, port)
+        )
+        links.extend((asyncio.ensure_future(copy(reader, there)), asyncio.ensure_future(copy(here, writer))))
 
-    async def pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        while data := await reader.read(65536):
-            writer.write(data)
+    async def copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            while data := await reader.read(65536):
+                writer.write(data)
+                if b"INSERT INTO request" in data:
+                    await writer.drain()
+                    dead.set()
+        finally:
+            writer.close()
 
-    async with await asyncio.start_server(relay, "127.0.0.1", 0) as server:
-        port = server.sockets[0].getsockname()[1]
-        yield psycopg.conninfo.make_conninfo(url, host="127.0.0.1", port=port)
+    async def kill() -> None:
+        await dead.wait()
+        for link in links:
+            link.cancel()
+
+    server = await asyncio.start_server(relay, "127.0.0.1", 0)
+    try:
+        async with running(kill()):
+            yield psycopg.conninfo.make_conninfo(
+                url, host="127.0.0.1", port=server.sockets[0].getsockname()[1]
+            )
+    finally:
+        server.close()
+        dead.set()
+        for link in links:
+            link.cancel()
+        await asyncio.gather(*links, return_exceptions=True)
 
 
 @pytest.fixture(scope="session")
-async def world(server, anyio_backend) -> AsyncIterator[World]:
+async def world(server, anyio_backend) -> AsyncIterator[World]:  # noqa: ARG001 - one loop for all cases
     name = server.clone()
     sock = socket.socket()
     sock.bind(("127.0.0.1", 0))

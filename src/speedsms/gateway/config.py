@@ -19,7 +19,13 @@ from msgspec import Meta, Struct
 PREFIX = "SPEEDSMS_"
 # Read by the SDK, by our tests, or here before there are settings.
 _NOT_SETTINGS = frozenset(
-    {"SPEEDSMS_CONFIG", "SPEEDSMS_TOKEN", "SPEEDSMS_BASE_URL", "SPEEDSMS_TEST_DATABASE_URL"}
+    {
+        "SPEEDSMS_CONFIG",
+        "SPEEDSMS_TOKEN",
+        "SPEEDSMS_BASE_URL",
+        "SPEEDSMS_TEST_DATABASE_URL",
+        "SPEEDSMS_FAILPOINT_FILE",
+    }
 )
 _PLACES = (Path("speedsms.toml"), Path("/etc/speedsms/speedsms.toml"))
 _PASSWORD = re.compile(r"(://[^:/@]*):[^@]*@")
@@ -356,7 +362,7 @@ def _paths(raw: Mapping[str, Any], above: str = "") -> Iterator[str]:
 
 
 def _with_dotenv(file: Path, environ: Mapping[str, str]) -> dict[str, str]:
-    """The environment, and below it the `NAME=value` lines of a file; other programs' names are left alone."""
+    """The environment over the `NAME=value` lines of a file; other programs' names are left alone."""
     if not file.is_file():
         return dict(environ)
     set_already = {_spelt(name) for name in environ}

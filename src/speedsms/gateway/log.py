@@ -1,6 +1,7 @@
 """Structured lines to stderr; numbers are masked, texts, codes and tokens removed before they are written."""
 
 import logging
+import os
 import re
 import sys
 from collections.abc import Mapping, MutableMapping
@@ -8,8 +9,6 @@ from typing import Any, Final
 
 import msgspec
 import structlog
-
-from speedsms.gateway.config import LogSettings
 
 # The words under which a text, a code or a secret could reach a line by mistake.
 _DROPPED: Final = frozenset(
@@ -50,10 +49,10 @@ def redact(_logger: object, _method: str, event: MutableMapping[str, Any]) -> Mu
     }
 
 
-def configure(settings: LogSettings, **bound: str | int) -> None:
-    """Every line of this process, those of libraries too, with `bound` on each. Called once at the start."""
-    level = getattr(logging, settings.level.upper())
-    console = settings.format == "console" or (settings.format == "auto" and sys.stderr.isatty())
+def configure(least: str, form: str, **bound: str | int) -> None:
+    """For this process and its libraries, by `log.level` and `log.format`; `bound` stands on each line."""
+    level = getattr(logging, least.upper())
+    console = form == "console" or (form == "auto" and sys.stderr.isatty())
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,
@@ -69,7 +68,7 @@ def configure(settings: LogSettings, **bound: str | int) -> None:
         wrapper_class=structlog.make_filtering_bound_logger(level),
         logger_factory=structlog.PrintLoggerFactory(sys.stderr)
         if console
-        else structlog.BytesLoggerFactory(sys.stderr.buffer),
+        else structlog.BytesLoggerFactory(os.fdopen(2, "wb", closefd=False)),
         cache_logger_on_first_use=True,
     )
     structlog.contextvars.bind_contextvars(**bound)

@@ -5,7 +5,9 @@ Several machines are several targets.
 """
 
 import asyncio
-from collections.abc import Iterable, Mapping
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -17,6 +19,7 @@ from prometheus_client.registry import Collector
 _FAST_S = (0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.064, 0.128, 0.25, 0.5, 1, 2.5, 5, 10)
 _ROWS = (1, 2, 5, 10, 20, 50, 100, 200, 300, 400, 500, 1000)
 _PEER_S = 1.0
+_NAME_OCTETS = 107
 
 Family = TypeVar("Family", Counter, Gauge, Histogram)
 
@@ -138,7 +141,8 @@ class Metrics:
             await writer.drain()
             writer.close()
 
-        return await asyncio.start_unix_server(answer, path)
+        with _reachable(path) as address:
+            return await asyncio.start_unix_server(answer, address)
 
 
 async def gather(directory: Path) -> bytes:
@@ -166,12 +170,24 @@ async def _read(path: Path) -> str:
     """Empty when the process has gone, or is too busy to answer."""
     try:
         async with asyncio.timeout(_PEER_S):
-            reader, writer = await asyncio.open_unix_connection(path)
+            with _reachable(path) as address:
+                reader, writer = await asyncio.open_unix_connection(address)
             text = await reader.read()
             writer.close()
     except (OSError, TimeoutError):
         return ""
     return text.decode()
+
+
+@contextmanager
+def _reachable(path: Path) -> Iterator[str]:
+    """A name of the socket that fits into its 107 octets, however deep the directory lies."""
+    descriptor = os.open(path.parent, os.O_RDONLY)
+    try:
+        short = len(os.fsencode(path)) <= _NAME_OCTETS
+        yield str(path) if short else f"/proc/self/fd/{descriptor}/{path.name}"
+    finally:
+        os.close(descriptor)
 
 
 class _Given(Collector):

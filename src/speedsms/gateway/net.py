@@ -263,10 +263,15 @@ class Net:
 
     resolve: how names become addresses (the platform's way by default); what it gives is not trusted.
     allow_loopback: for the demo, whose receiver is on this machine.
+    timeout_s: from the look-up to the last byte.
     """
 
-    def __init__(self, *, allow_loopback: bool = False, resolve: Resolve | None = None) -> None:
+    def __init__(
+        self, *, allow_loopback: bool = False, timeout_s: float = TOTAL_S, resolve: Resolve | None = None
+    ) -> None:
         self._allow_loopback = allow_loopback
+        self._total_s = timeout_s
+        self._connect_s = min(CONNECT_S, timeout_s)
         self._threads = ThreadPoolExecutor(LOOKUPS, "lookup")
         self._resolve = resolve or self._look_up
         self._tls = ssl.create_default_context()
@@ -291,7 +296,7 @@ class Net:
         request = _request(to, body, headers)
         link: _Link | None = None
         try:
-            async with asyncio.timeout(TOTAL_S):
+            async with asyncio.timeout(self._total_s):
                 if (link := self._take(to)) is not None:
                     try:
                         await link.exchange(request)
@@ -306,7 +311,7 @@ class Net:
                     await link.exchange(request)
         except TimeoutError:
             if link is None or not link.status:
-                raise Failed(Kind.TIMEOUT, f"no answer within {TOTAL_S} s") from None
+                raise Failed(Kind.TIMEOUT, f"no answer within {self._total_s} s") from None
         finally:
             if link is not None:
                 self._give_back(to, link)
@@ -341,11 +346,11 @@ class Net:
 
     async def _connect(self, to: Target) -> _Link:
         try:
-            async with asyncio.timeout(CONNECT_S):
+            async with asyncio.timeout(self._connect_s):
                 addresses = await self._allowed(to)
                 return await self._first(to, addresses)
         except TimeoutError:
-            raise Failed(Kind.TIMEOUT, f"no connection within {CONNECT_S} s") from None
+            raise Failed(Kind.TIMEOUT, f"no connection within {self._connect_s} s") from None
 
     async def _allowed(self, to: Target) -> list[Address]:
         """The addresses of a name that may be connected to, without those that may not."""
@@ -367,12 +372,12 @@ class Net:
         complaint: Failed = Failed(Kind.CONNECT, f"{to.authority} did not answer")
         for address in addresses:
             try:
-                async with asyncio.timeout(CONNECT_S / len(addresses)):
+                async with asyncio.timeout(self._connect_s / len(addresses)):
                     return await self._open(to, address)
             except ssl.SSLError as error:
                 complaint = Failed(Kind.TLS, f"{to.authority}: {error.reason or error}")
             except TimeoutError:
-                complaint = Failed(Kind.TIMEOUT, f"{to.authority} did not answer within {CONNECT_S} s")
+                complaint = Failed(Kind.TIMEOUT, f"{to.authority} did not answer within {self._connect_s} s")
             except OSError as error:
                 complaint = Failed(Kind.CONNECT, f"{to.authority}: {error.strerror or error}")
         raise complaint

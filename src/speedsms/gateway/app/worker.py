@@ -73,6 +73,7 @@ class Worker:
         self._asked: dict[str, tuple[str, int | None]] = {}
         self._spending: set[asyncio.Task[None]] = set()
         self._reload = asyncio.Event()
+        self.loaded = asyncio.Event()
         self.node = Node(db, "worker", asyncio.get_running_loop().time)
         self._sweeper = Sweeper(
             db,
@@ -91,6 +92,7 @@ class Worker:
             log=self._log,
             metrics=self.metrics,
             agent=f"speedsms/{__version__}",
+            per_endpoint=settings.webhooks.in_flight,
         )
 
     def _traits(self) -> Mapping[int, Traits]:
@@ -105,7 +107,7 @@ class Worker:
                 self.node.run(),
                 self._recorder.run(),
                 self._reporter.run(),
-                self._sweeper.run(),
+                self._sweep(),
                 persist(lambda: listen(self._db, ("ready", "config"), self._hear)),
                 persist(self._keep_channels),
                 self._notifier.run(notifier_stop),
@@ -134,6 +136,16 @@ class Worker:
         except TimeoutError:
             self._log.warning("stopped with attempts open; the next worker settles them", action="drain")
 
+    async def sweep(self) -> None:
+        await self._sweeper.step()
+
+    def wake(self) -> None:
+        """Look at everything now, without waiting for a notification or a poll."""
+        for running in self._running.values():
+            running.pump.wake()
+        self._reporter.wake()
+        self._notifier.wake()
+
     def _hear(self, channel: str) -> None:
         if channel == "config":
             self._reload.set()
@@ -154,8 +166,16 @@ class Worker:
             except TimeoutError:
                 continue
 
+    async def _sweep(self) -> None:
+        """The sweep asks the channels what may be repeated, so they are there first."""
+        await self.loaded.wait()
+        await self._sweeper.run()
+
     async def load(self) -> None:
         """Bring the running channels in line with the tables."""
+        for running in self._running.values():
+            if running.loop.done():
+                running.loop.result()  # a pump never ends by itself: whatever it raised ends the process
         self._directory.forget()
         rows = await self._db.read("SELECT id, name, kind, settings FROM channel WHERE enabled ORDER BY id")
         self._asked = await sim.asked(self._db)
@@ -167,6 +187,7 @@ class Worker:
             if channel_id not in self._running:
                 await self._start(row)
         await self._share_pools()
+        self.loaded.set()
 
     async def _start(self, row: tuple[Any, ...]) -> None:
         channel_id, name, kind, settings = row
@@ -225,7 +246,8 @@ class Worker:
 async def run(settings: Settings, url: str, stop: asyncio.Event, metrics_dir: Path) -> None:
     """The life of a worker process."""
     db = Database(url, name="speedsms worker", prepare=settings.database.prepare)
-    async with Net(allow_loopback=settings.webhooks.allow_loopback) as net:
+    allow, timeout_s = settings.webhooks.allow_loopback, settings.webhooks.timeout_s
+    async with Net(allow_loopback=allow, timeout_s=timeout_s) as net:
         worker = Worker(db, settings, now=lambda: datetime.now(UTC), net=net)
         server = await worker.metrics.serve(metrics_dir, "worker")
         try:

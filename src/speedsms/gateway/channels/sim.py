@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any, Final, Literal
 
+from speedsms.gateway import failpoint
 from speedsms.gateway.channels.base import (
     Accepted,
     Capacity,
@@ -149,6 +150,8 @@ class Sim:
             return Refused(Reason(script.refuse), "scripted", script.retry_after_s)
         references = tuple(f"{out.message:x}-{out.attempt}-{n}" for n in range(1, len(out.parts) + 1))
         await self._speak(out, script, references)
+        if failpoint.ARMED:
+            failpoint.hit("S9")
         if script.unknown:
             return Unknown("timeout", "scripted")
         return Accepted(references)

@@ -4,7 +4,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from speedsms.gateway.cli.terminal import Options, PLAIN, changing, command, done, pairs, show
+from speedsms.gateway.cli.terminal import PLAIN, Options, changing, command, done, pairs, show
 from speedsms.gateway.store import routing
 
 Name = Annotated[str, Parameter(help="The channel's name.")]

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from speedsms.gateway.cli.terminal import Options, PLAIN, command, done, show
+from speedsms.gateway.cli.terminal import PLAIN, Options, command, done, show
 from speedsms.gateway.config import catalogue, load
 
 

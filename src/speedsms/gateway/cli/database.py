@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-from speedsms.gateway.cli.terminal import PLAIN, Options, command, say, show, urls
+from speedsms.gateway.cli.terminal import PLAIN, Options, command, progress, show, urls
 from speedsms.gateway.store import backup as backups
 from speedsms.gateway.store import migrate as migrations
 from speedsms.gateway.store.embedded.home import APPLICATION
@@ -37,7 +37,7 @@ async def migrate(
 async def backup(target: Directory, *, options: Options = PLAIN) -> None:
     settings = options.settings()
     async with urls(settings) as (_, admin_url):
-        manifest = await backups.backup(admin_url, target, say, settings.embedded.bin_dir)
+        manifest = await backups.backup(admin_url, target, progress, settings.embedded.bin_dir)
     show(
         options,
         manifest,
@@ -50,6 +50,6 @@ async def restore(source: Directory, *, options: Options = PLAIN) -> None:
     """Nothing is changed when the backup is damaged or the database holds anything."""
     settings = options.settings()
     async with urls(settings, create=True) as (_, admin_url):
-        manifest = await backups.restore(admin_url, source, say, settings.embedded.bin_dir)
+        manifest = await backups.restore(admin_url, source, progress, settings.embedded.bin_dir)
         await migrations.migrate(admin_url, "all", None if settings.database.url else APPLICATION)
     show(options, manifest, lines=[f"{rows} rows of {name} are back" for name, rows in manifest.rows.items()])

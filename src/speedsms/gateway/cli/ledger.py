@@ -3,20 +3,16 @@
 import sys
 
 from speedsms.cli import REFUSED
-from speedsms.gateway.cli.terminal import PLAIN, Options, command, opened, say, show, vnd
+from speedsms.gateway.cli.terminal import PLAIN, Options, command, opened, progress, say, show, vnd
 from speedsms.gateway.store import ledger
 
 
 @command
 async def check(*, options: Options = PLAIN) -> None:
-    """Each balance is the sum of its transfers, and held money the price of messages that are not finished."""
-    found: list[ledger.Difference] = []
+    """Each balance is the sum of its transfers, and held money the price of unfinished messages."""
     async with opened(options.settings()) as db:
         connection = await db.connect()
-        async for row in ledger.check(connection):
-            found.append(row)
-            if sys.stderr.isatty():
-                sys.stderr.write(f"\r{len(found)} accounts")
+        found = [row async for row in ledger.check(connection, progress)]
         await connection.close()
     wrong = [row for row in found if not row.agrees]
     total_vnd = sum(abs(row.balance_difference_vnd) + abs(row.holding_difference_vnd) for row in found)

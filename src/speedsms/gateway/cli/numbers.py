@@ -1,15 +1,15 @@
 """`portability …` and `suppression …`: what is known of single numbers."""
 
 import csv
-import sys
 from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Literal
 
 from cyclopts import Parameter
+from cyclopts.types import ExistingFile
 
-from speedsms.gateway.cli.terminal import PLAIN, Options, changing, command, show
+from speedsms.gateway.cli.terminal import PLAIN, Options, changing, command, progress, show
 from speedsms.gateway.store import routing
 
 Account = Annotated[str, Parameter(help="The account's name.")]
@@ -18,7 +18,9 @@ Why = Annotated[Literal["do_not_call", "opt_out", "blocked"], Parameter(help="Wh
 
 @command
 async def portability(
-    file: Annotated[Path, Parameter(help="CSV without a head: number,carrier.")], *, options: Options = PLAIN
+    file: Annotated[ExistingFile, Parameter(help="CSV without a head: number,carrier.")],
+    *,
+    options: Options = PLAIN,
 ) -> None:
     async with changing(options) as connection:
         done = await _counted(routing.load_portability(connection, _lines(file)))
@@ -39,12 +41,12 @@ async def suppress(
 @command
 async def suppress_file(
     account: Account,
-    file: Annotated[Path, Parameter(help="One number a line.")],
+    file: Annotated[ExistingFile, Parameter(help="One number a line.")],
     *,
     reason: Why = "do_not_call",
     options: Options = PLAIN,
 ) -> None:
-    with file.open(encoding="utf8") as numbers:
+    with file.open(encoding="utf8", errors="replace") as numbers:
         async with changing(options) as connection:
             loading = routing.load_suppression(connection, account, reason, numbers, datetime.now(UTC))
             done = await _counted(loading)
@@ -59,14 +61,14 @@ async def release(account: Account, number: str, *, options: Options = PLAIN) ->
 
 
 def _lines(file: Path) -> Iterator[tuple[str, str]]:
-    with file.open(encoding="utf8", newline="") as lines:
+    with file.open(encoding="utf8", errors="replace", newline="") as lines:
         for row in csv.reader(lines):
-            yield row[0], row[1] if len(row) > 1 else ""
+            number, carrier, *_ = [*row, "", ""]
+            yield number, carrier
 
 
 async def _counted(batches: AsyncIterator[int]) -> int:
     done = 0
     async for done in batches:
-        if sys.stderr.isatty():
-            sys.stderr.write(f"\r{done:,} numbers")
+        progress(f"{done:,} numbers")
     return done

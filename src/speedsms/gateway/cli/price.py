@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-from speedsms.gateway.cli.terminal import Options, PLAIN, changing, command, done, show, vnd
+from speedsms.gateway.cli.terminal import PLAIN, Options, changing, command, done, show, vnd
 from speedsms.gateway.store import routing
 
 

@@ -27,7 +27,9 @@ def serve(
     from speedsms.gateway.app import supervise  # noqa: PLC0415 - builds everything; --help needs none of it
 
     if options.config:
-        os.environ["SPEEDSMS_CONFIG"] = str(options.config.resolve())  # the processes that are started read it too
+        os.environ["SPEEDSMS_CONFIG"] = str(
+            options.config.resolve()
+        )  # the processes that are started read it too
     sys.exit(supervise.serve(_settings(options), role=role, demo=demo, ready_file=ready_file))
 
 

@@ -15,6 +15,7 @@ import psycopg
 from cyclopts import Parameter
 
 from speedsms.cli import CONFIGURATION, INTERRUPTED, REFUSED
+from speedsms.gateway import log
 from speedsms.gateway.config import Settings, SettingsFailed, load
 from speedsms.gateway.store.db import CommitUnknown, Database, DatabaseAway, Session
 from speedsms.gateway.store.embedded.binaries import ClusterFailed
@@ -51,6 +52,7 @@ def command(function: Callable[P, Awaitable[None]]) -> Callable[P, None]:
 
     @functools.wraps(function)
     def run(*args: P.args, **kwargs: P.kwargs) -> None:
+        log.configure("warning", "auto")
         try:
             asyncio.run(_awaited(function(*args, **kwargs)))
         except KeyboardInterrupt:
@@ -88,9 +90,16 @@ def say(line: str) -> None:
     sys.stderr.write(f"speedsms: {neutral(line)}\n")
 
 
+def progress(line: str) -> None:
+    """How far long work has come, in place; only for eyes."""
+    if sys.stderr.isatty():
+        sys.stderr.write(f"\r\033[K{neutral(line)}\r")
+        sys.stderr.flush()
+
+
 @asynccontextmanager
 async def opened(settings: Settings) -> AsyncIterator[Database]:
-    """The database of these settings; an embedded one that is not running is started for as long as needed."""
+    """The database of these settings; an embedded one that does not run is started as long as needed."""
     async with (
         urls(settings) as (url, _),
         Database(url, name="speedsms cli", prepare=settings.database.prepare) as db,

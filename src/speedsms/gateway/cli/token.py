@@ -7,7 +7,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from speedsms.gateway.cli.terminal import Options, PLAIN, changing, command, done, say, show
+from speedsms.gateway.cli.terminal import PLAIN, Options, changing, command, done, say, show
 from speedsms.gateway.store import admin
 
 Account = Annotated[str, Parameter(help="The account's name.")]
@@ -47,7 +47,7 @@ async def create(
             token,
             name=name,
             scopes=scope or admin.SCOPES,
-            allow_ip=[str(ip_network(text, strict=False)) for text in allow_ip],
+            allow_ip=_networks(allow_ip),
             allow_query_token=query_token,
             duplicate_window_s=duplicate_window_s,
             spend_cap_day_vnd=spend_cap_day_vnd,
@@ -68,7 +68,7 @@ async def import_(
 ) -> None:
     """The text is read from standard input: on a command line every process of the machine could see it."""
     token = sys.stdin.readline().strip()
-    networks = [str(ip_network(text, strict=False)) for text in allow_ip]
+    networks = _networks(allow_ip)
     async with changing(options) as connection:
         token_id = await admin.add_token(
             connection, account, token, name=name, scopes=scope or admin.SCOPES, allow_ip=networks
@@ -89,3 +89,10 @@ async def revoke(
     async with changing(options) as connection:
         await admin.revoke_token(connection, token_id, datetime.now(UTC))
     done(options, f"token {token_id} is revoked")
+
+
+def _networks(texts: tuple[str, ...]) -> list[str]:
+    try:
+        return [str(ip_network(text, strict=False)) for text in texts]
+    except ValueError as error:
+        raise admin.AdminFailed(str(error), "write 10.0.0.1 or 10.0.0.0/8") from None

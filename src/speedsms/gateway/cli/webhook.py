@@ -10,7 +10,7 @@ from cyclopts import Parameter
 
 from speedsms.cli import REFUSED
 from speedsms.gateway import net
-from speedsms.gateway.cli.terminal import Options, PLAIN, command, done, opened, refuse, say, show
+from speedsms.gateway.cli.terminal import PLAIN, Options, command, done, opened, refuse, say, show
 from speedsms.gateway.rules.webhook import secret_from
 from speedsms.gateway.store import admin, endpoints, outbox
 
@@ -107,10 +107,11 @@ async def resend(
     *,
     options: Options = PLAIN,
 ) -> None:
+    event_id = _event_id(event)
     async with opened(options.settings()) as db:
         async with db.transaction() as connection:
             account_id = await admin.account_id(connection, account)
-        done = await outbox.replay(db, account_id, _event_id(event), datetime.now(UTC))
+        done = await outbox.replay(db, account_id, event_id, datetime.now(UTC))
     show(options, {"replayed": done}, lines=[f"{done} events are posted again"])
 
 
@@ -145,9 +146,12 @@ async def disable(endpoint: Endpoint, *, options: Options = PLAIN) -> None:
 
 
 def _event_id(text: str) -> UUID:
-    if text.startswith("evt_"):
-        return UUID(bytes=b32decode(text.removeprefix("evt_") + "======"))
-    return UUID(text)
+    try:
+        if text.startswith("evt_"):
+            return UUID(bytes=b32decode(text.removeprefix("evt_") + "======"))
+        return UUID(text)
+    except ValueError:
+        raise admin.AdminFailed(f"{text!r} is no id of an event", "copy it from message show") from None
 
 
 def _need(endpoint: int, *, found: bool) -> None:

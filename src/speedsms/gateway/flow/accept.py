@@ -15,6 +15,7 @@ from typing import Final
 
 from psycopg.errors import UniqueViolation
 
+from speedsms.gateway import failpoint
 from speedsms.gateway.errors import Declined
 from speedsms.gateway.metrics import Metrics
 from speedsms.gateway.rules import ads
@@ -183,6 +184,8 @@ class Acceptor:
         draft = await self._draft(caller, send, sms_type, sender, text, to, tariff)
         if not draft.numbers:
             raise _no_number(to)
+        if failpoint.ARMED:
+            failpoint.hit("S2")
         changed = (*send.notices, *text.changed)
 
         def accepted(done: Draft) -> Reply:
@@ -317,31 +320,37 @@ class Acceptor:
     async def _price(self, draft: Draft, to: _Recipients, tariff: Tariff) -> None:
         """Freeze carrier, price and pool of each message; a number without a price row is invalid (§11)."""
         ported = await accounts.moved(self._db, [n.e164 for n in to.numbers]) if tariff.has_portability else {}
-        sms_type = SmsType(draft.sms_type)
-        frozen: dict[str, tuple[int, int, bool]] = {}  # by carrier, or by whole number where prefixes route
-        prefixes = any(route.prefixes for route in tariff.routes)
+        by_prefix = any(route.prefixes for route in tariff.routes)
         for number, entry in zip(to.numbers, to.entries, strict=True):
             e164 = number.e164
             carrier = carrier_of(e164, ported)
-            group = e164 if prefixes else e164[:4] if carrier is Carrier.FOREIGN else carrier.name
-            if (known := frozen.get(group)) is None:
-                unit_vnd = unit_price_vnd(tariff.prices, sms_type, carrier, e164)
-                if unit_vnd is None:
+            group = e164 if by_prefix else e164[:4] if carrier is Carrier.FOREIGN else int(carrier)
+            terms = tariff.frozen.get((draft.sms_type, group))
+            if terms is None:
+                terms = await self._terms(tariff, draft.sms_type, carrier, e164)
+                if terms is None:
                     to.take_out({entry: Reason.NUMBER_INVALID})
                     continue
-                name = carrier_name(carrier, e164)
-                pool = (
-                    SIMULATOR_POOL
-                    if draft.test
-                    else await self._directory.pool(tariff, draft.kind, draft.sms_type, name, e164)
-                )
-                known = frozen[group] = (unit_vnd * draft.parts, pool, _refunds(tariff, sms_type, carrier, e164))
+                if not by_prefix:
+                    tariff.frozen[draft.sms_type, group] = terms
+            unit_vnd, pool, refund = terms
             draft.numbers.append(int(e164))
             draft.entries.append(entry)
             draft.carriers.append(int(carrier))
-            draft.prices_vnd.append(known[0])
-            draft.pools.append(known[1])
-            draft.refunds.append(known[2])
+            draft.prices_vnd.append(unit_vnd * draft.parts)
+            draft.pools.append(SIMULATOR_POOL if draft.test else pool)
+            draft.refunds.append(refund)
+
+    async def _terms(
+        self, tariff: Tariff, sms_type: int, carrier: Carrier, e164: str
+    ) -> tuple[int, int, bool] | None:
+        """Price of a part, pool and refund_on_failure; None without a price row."""
+        product = SmsType(sms_type)
+        unit_vnd = unit_price_vnd(tariff.prices, product, carrier, e164)
+        if unit_vnd is None:
+            return None
+        pool = await self._directory.pool(tariff, Kind.SMS.value, sms_type, carrier_name(carrier, e164), e164)
+        return unit_vnd, pool, _refunds(tariff, product, carrier, e164)
 
     # ------------------------------------------------------------------------------------ magic numbers (§16)
 
@@ -408,7 +417,7 @@ class Acceptor:
                 if not self._waiting:
                     self._arrived.clear()
                 try:
-                    session = session if session and not session.closed else await self._db.connect()
+                    session = session if session and not session.closed else await self._db.connect(hot=True)
                     await self._commit(session, batch)
                 except DatabaseAway as error:
                     _fail(batch, Declined(Code.INTERNAL, Reason.INTERNAL, str(error)))
@@ -436,10 +445,14 @@ class Acceptor:
         now, started = self._now(), asyncio.get_running_loop().time()
         await self._ids.reserve(session, len(batch))
         replies = [self._name(pending, now) for pending in batch]
+        if failpoint.ARMED:
+            failpoint.hit("S3")
         try:
             taken = await messages.accept(session, [p.draft for p in batch], now)
         except UniqueViolation:  # a key was used by another process meanwhile: each finds out alone
             taken = set()
+        if failpoint.ARMED:
+            failpoint.hit("S5")
         count = sum(len(p.draft.numbers) for p in batch)
         self._metrics.commit("accept", count, asyncio.get_running_loop().time() - started)
         for pending, reply in zip(batch, replies, strict=True):
@@ -490,6 +503,8 @@ class Acceptor:
                 draft.key = (_DUPLICATES, pending.duplicate_key, b"")
             reply = self._name(pending, now)
             await messages.accept(session, [draft], now)
+            if failpoint.ARMED:
+                failpoint.hit("S4")
             await guards.note(session, draft, capped=self._needs_look(pending), at=now)
         return reply
 

@@ -1,7 +1,7 @@
 """Notify: outbox rows become POSTs, each endpoint in a lane of its own, so none slows another (design §8)."""
 
 import asyncio
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -9,6 +9,7 @@ from typing import Final
 
 from structlog.typing import FilteringBoundLogger
 
+from speedsms.gateway import failpoint
 from speedsms.gateway.metrics import Metrics
 from speedsms.gateway.net import Answer, Failed, Net
 from speedsms.gateway.rules import retry, webhook
@@ -17,11 +18,11 @@ from speedsms.gateway.store.db import Connection, Database, listen, persist
 from speedsms.gateway.store.endpoints import Endpoint
 from speedsms.gateway.store.outbox import Due, Tried
 
-PER_ENDPOINT: Final = 10  # in flight
+PER_ENDPOINT: Final = 10  # in flight; also the least that is read ahead
 IN_FLIGHT: Final = 500
 TROUBLED_IN_FLIGHT: Final = 300  # of these, for endpoints that have not answered well of late
 READ_AHEAD: Final = 500  # rows of one endpoint
-HELD: Final = 5_000  # rows of all
+HELD: Final = 5_000  # rows of all, beyond which none reads further ahead
 SETTLE: Final = 500  # attempts of one commit
 POLL_S: Final = 1
 RELOAD_POLLS: Final = 5
@@ -41,6 +42,7 @@ class _Lane:
     endpoint: Endpoint
     failing_since: datetime | None
     stirring: bool = True
+    ahead: int = PER_ENDPOINT  # rows to have at hand
     rows: deque[Due] = field(default_factory=deque)
     couriers: int = 0
     recent: deque[bool] = field(default_factory=lambda: deque(maxlen=20))
@@ -57,13 +59,12 @@ class _Lane:
         """70 % of at least ten attempts failed: from now on it is only probed (invariants §5)."""
         return len(self.recent) >= 10 and self.recent.count(False) >= 0.7 * len(self.recent)
 
-    @property
-    def slots(self) -> int:
-        return PER_ENDPOINT if self.healthy else 1
-
 
 class Notifier:
-    """Posts what is due. One per process; `random` gives numbers of [0, 1), `monotonic` seconds."""
+    """Posts what is due. One per process.
+
+    random: gives numbers of [0, 1). monotonic: seconds. per_endpoint: posts in flight to one endpoint.
+    """
 
     def __init__(
         self,
@@ -76,6 +77,7 @@ class Notifier:
         log: FilteringBoundLogger,
         metrics: Metrics,
         agent: str,
+        per_endpoint: int = PER_ENDPOINT,
     ) -> None:
         self._db = db
         self._net = net
@@ -85,6 +87,7 @@ class Notifier:
         self._log = log
         self._metrics = metrics
         self._agent = agent
+        self._per_endpoint = per_endpoint
         self._wake = asyncio.Event()
         self._closing = False
         self._stale = True  # shards and endpoints are to be read again
@@ -146,6 +149,10 @@ class Notifier:
             self._stale = self._stale or polls % RELOAD_POLLS == 0
             self._stir()
 
+    def wake(self) -> None:
+        """Look now: for those who wait until nothing is due."""
+        self._stir()
+
     def _stir(self) -> None:
         for lane in self._lanes.values():
             lane.stirring = True
@@ -183,6 +190,8 @@ class Notifier:
         while batch := self._tried[:SETTLE]:
             started = self._monotonic()
             await outbox.settle(connection, batch)
+            if failpoint.ARMED:
+                failpoint.hit("S17")
             self._metrics.commit("notify", len(batch), self._monotonic() - started)
             del self._tried[: len(batch)]
             self._held.difference_update(tried.row.id for tried in batch)
@@ -215,25 +224,31 @@ class Notifier:
         lane.stirring = True
 
     async def _read(self, connection: Connection) -> None:
+        """Read due rows for all lanes at once; who had all that was asked for is asked for twice as many."""
         if not (room := self._room()):
             return
         for endpoint_id in room:
             self._lanes[endpoint_id].stirring = False  # before the read: what stirs during it counts
-        for row in await outbox.due(connection, room, self._held, self._now()):
-            self._held.add(row.id)
-            self._lanes[row.endpoint_id].rows.append(row)
-            room[row.endpoint_id] -= 1
-        for endpoint_id, left in room.items():
-            self._lanes[endpoint_id].stirring |= not left
+        rows = await outbox.due(connection, room, self._held, self._now())
+        for row in rows:
+            if lane := self._lanes.get(row.endpoint_id):  # it may have been given up meanwhile
+                self._held.add(row.id)
+                lane.rows.append(row)
+        found = Counter(row.endpoint_id for row in rows)
+        for endpoint_id, asked in room.items():
+            if lane := self._lanes.get(endpoint_id):
+                full = found[endpoint_id] == asked
+                lane.stirring |= full
+                further = full and len(self._held) < HELD
+                lane.ahead = min(2 * lane.ahead, READ_AHEAD) if further else PER_ENDPOINT
 
     def _room(self) -> dict[int, int]:
         """How many rows may be read for whom: far ahead for the healthy, one at a time for the others."""
-        ahead = max(min(READ_AHEAD, (HELD - len(self._held)) // (len(self._lanes) or 1)), PER_ENDPOINT)
         now = self._monotonic()
         room: dict[int, int] = {}
         for endpoint_id, lane in self._lanes.items():
-            if lane.stirring and len(lane.rows) <= ahead // 2 and now >= lane.probe_at:
-                wanted = ahead if lane.healthy else 1 - lane.couriers
+            if lane.stirring and len(lane.rows) <= lane.ahead // 2 and now >= lane.probe_at:
+                wanted = lane.ahead if lane.healthy else 1 - lane.couriers
                 if (free := wanted - len(lane.rows)) > 0:
                     room[endpoint_id] = free
         return room
@@ -242,7 +257,8 @@ class Notifier:
         """Send couriers where there are rows and slots. After its turn a troubled one stands last."""
         for endpoint_id, lane in list(self._lanes.items()):
             healthy = lane.healthy
-            while lane.rows and lane.couriers < lane.slots:
+            slots = self._per_endpoint if healthy else 1
+            while lane.rows and lane.couriers < slots:
                 if len(self._couriers) >= IN_FLIGHT or not (healthy or self._troubled < TROUBLED_IN_FLIGHT):
                     break
                 self._send(lane, lane.rows.popleft(), healthy=healthy)
@@ -305,6 +321,8 @@ class Notifier:
                 agent=self._agent,
             )
             answer = await self._net.post(endpoint.url, body, headers)
+            if failpoint.ARMED:
+                failpoint.hit("S16")
         except Failed as failed:
             return str(failed.kind), failed.detail, None
         except Exception as error:  # noqa: BLE001 - keeps the lane alive: one odd event must not end it
@@ -354,7 +372,7 @@ class Notifier:
 
     def _give_up(self, lane: _Lane, why: str) -> None:
         """Disable an endpoint; what is in its outbox waits until the account enables it again."""
-        self._log.warning("endpoint_disabled", endpoint=lane.endpoint.id, why=why)
-        self._disable[lane.endpoint.id] = why
         self._release(lane)
-        self._lanes.pop(lane.endpoint.id, None)
+        if self._lanes.pop(lane.endpoint.id, None):
+            self._disable[lane.endpoint.id] = why
+            self._log.warning("endpoint_disabled", endpoint=lane.endpoint.id, why=why)

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import Final
 
+from speedsms.gateway import failpoint
 from speedsms.gateway.channels.base import Report
 from speedsms.gateway.metrics import Metrics
 from speedsms.gateway.store import reports
@@ -46,28 +47,29 @@ class Reporter:
         self._waiting.append((receipt, stored))
         self._arrived.set()
         await stored
+        if failpoint.ARMED:
+            failpoint.hit("S14")
 
     async def run(self) -> None:
         async with asyncio.TaskGroup() as group:
             group.create_task(persist(self._store))
             group.create_task(persist(self._look_again))
 
-    async def step(self) -> int:
-        """Look once at everything that is due; how many receipts."""
-        session = await self._db.connect()
-        try:
-            return (await reports.apply_parked(session, self._now(), BATCH)).seen
-        finally:
-            await session.close()
+    def wake(self) -> None:
+        self._parked_due.set()
 
     async def _store(self) -> None:
-        session = await self._db.connect()
+        session = await self._db.connect(hot=True)
         batch: list[tuple[Receipt, asyncio.Future[None]]] = []
         try:
             while True:
                 await self._arrived.wait()
                 batch, self._waiting = self._waiting[:BATCH], self._waiting[BATCH:]
+                if failpoint.ARMED:
+                    failpoint.hit("S12")
                 applied = await reports.apply(session, [r for r, _ in batch], self._now())
+                if failpoint.ARMED:
+                    failpoint.hit("S13")
                 for _, stored in batch:
                     if not stored.done():
                         stored.set_result(None)
@@ -83,6 +85,8 @@ class Reporter:
             await session.close()
 
     def _note(self, applied: reports.Applied) -> None:
+        if failpoint.ARMED and applied.ended:
+            failpoint.hit("S15")
         self._metrics.receipt("seen", applied.seen)
         self._metrics.receipt("parked", applied.parked)
         self._metrics.receipt("ended", applied.ended)
@@ -91,7 +95,7 @@ class Reporter:
             asyncio.get_running_loop().call_later(pause_s, self._parked_due.set)
 
     async def _look_again(self) -> None:
-        session = await self._db.connect()
+        session = await self._db.connect(hot=True)
         try:
             while True:
                 self._parked_due.clear()

@@ -15,12 +15,12 @@ class Send:
     send_at: datetime | None = None  # aware; only moments still to come
     validity_s: int | None = None
     reference: str | None = None
-    notices: tuple[str, ...] = ()  # what the reader changed or saw: percent_decoded, literal_escapes
+    notices: tuple[str, ...] = ()  # from the reader: percent_decoded, literal_escapes
 
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """An Idempotency-Key in its scope; the fingerprint tells a repeat from another request (protocol §15.1)."""
+    """An Idempotency-Key in its scope; its fingerprint tells a repeat from a reuse (protocol §15.1)."""
 
     endpoint: str
     key: str

@@ -6,7 +6,7 @@ Balances are never kept here; whether an account may send is asked again inside 
 import hashlib
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 import msgspec
@@ -66,13 +66,17 @@ class Caller:
 
 @dataclass(frozen=True, slots=True)
 class Tariff:
-    """Prices and routes, the same for all accounts. refunds: products and countries with refund_on_failure."""
+    """Prices and routes, the same for all accounts. refunds: products and countries with refund_on_failure.
+
+    frozen: (price of a part, pool, refund) by (type, group of numbers), filled as it is asked for.
+    """
 
     prices: Prices
     refunds: frozenset[tuple[str, int, str, str]]
     routes: tuple[Route, ...]
     pools: dict[tuple[int, ...], int]
     has_portability: bool
+    frozen: dict[tuple[int, str | int], tuple[int, int, bool]] = field(default_factory=dict)
 
 
 _CALLER: Final = """

@@ -14,6 +14,7 @@ from datetime import datetime
 from typing import Annotated, Any, Final, Literal
 
 import msgspec
+from msgspec import Meta
 from psycopg.types.json import Jsonb
 
 from speedsms.gateway.rules.brandnames import BrandnameFault, brandname_fault, skeleton
@@ -36,21 +37,49 @@ class AccountSettings(
 ):
     """`account.settings`: the switches of protocol §17 of an account; absent keys have these defaults."""
 
-    rate_limit: Annotated[int, msgspec.Meta(ge=1, le=100_000)] = 60
-    # Advertising needs a recorded attestation of consent before it is enabled (protocol §12).
-    enabled_types: tuple[Annotated[int, msgspec.Meta(ge=1, le=8)], ...] = (2, 3, 4, 5, 6, 7, 8)
-    ads_attested_by: str = ""
-    default_shared_sender: Literal["Notify", "Verify"] = "Notify"
-    default_group: str = ""
-    text_mode: Literal["keep", "tidy", "unaccent"] = "keep"
-    percent_decode: bool = True
-    raw_utf8_101: bool = False
-    phone_form: Literal["national", "international", "as_sent"] = "national"
-    ads_label: Literal["require", "prepend", "operator"] = "require"
-    ads_allow_other_types: bool = False
-    countries: tuple[str, ...] = ()
-    spend_cap_minute_vnd: Annotated[int, msgspec.Meta(ge=0)] | None = None
-    voice_allow_fixed: bool = False
+    rate_limit: Annotated[
+        int, Meta(ge=1, le=10_000_000, description="Requests allowed in any 60 seconds.")
+    ] = 60
+    enabled_types: Annotated[
+        tuple[Annotated[int, Meta(ge=1, le=8)], ...], Meta(description="Values of `sms_type` it may use.")
+    ] = (2, 3, 4, 5, 6, 7, 8)
+    ads_attested_by: Annotated[
+        str,
+        Meta(description="Who attested, and when, that recipients of type 1 consented; needed for type 1."),
+    ] = ""
+    default_shared_sender: Annotated[
+        Literal["Notify", "Verify"], Meta(description="The brandname of type 4 without a sender.")
+    ] = "Notify"
+    default_group: Annotated[str, Meta(description="The device group of type 5 without a sender.")] = ""
+    text_mode: Annotated[
+        Literal["keep", "tidy", "unaccent"], Meta(description="What is done to save parts (protocol §10.1).")
+    ] = "keep"
+    percent_decode: Annotated[
+        bool, Meta(description="Decode texts that a client percent-encoded inside JSON (protocol §4.5).")
+    ] = True
+    raw_utf8_101: Annotated[
+        bool,
+        Meta(description="Refuse raw UTF-8 in JSON, as the vendor was seen to do; for tests of clients."),
+    ] = False
+    phone_form: Annotated[
+        Literal["national", "international", "as_sent"],
+        Meta(description="How numbers are written in webhooks and `sms/status`."),
+    ] = "national"
+    ads_label: Annotated[
+        Literal["require", "prepend", "operator"],
+        Meta(description="Who puts label and opt-out text on advertisements (protocol §12)."),
+    ] = "require"
+    ads_allow_other_types: Annotated[
+        bool, Meta(description="Accept texts that begin with [QC] or [AD] in types 2 to 8.")
+    ] = False
+    countries: Annotated[
+        tuple[str, ...],
+        Meta(description="Calling codes it may write to, such as 66; * opens all but costly ones."),
+    ] = ()
+    spend_cap_minute_vnd: Annotated[
+        Annotated[int, Meta(ge=0)] | None, Meta(description="The most it may spend in a minute, in VND.")
+    ] = None
+    voice_allow_fixed: Annotated[bool, Meta(description="Allow voice calls to fixed lines.")] = False
 
     def __post_init__(self) -> None:
         if 1 in self.enabled_types and not self.ads_attested_by:

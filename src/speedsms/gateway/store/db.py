@@ -13,6 +13,7 @@ from typing import Any, LiteralString, Self, TypeAlias, cast
 import psycopg
 from psycopg import AsyncConnection
 from psycopg import errors as pg
+from psycopg.pq import TransactionStatus
 
 Row: TypeAlias = tuple[Any, ...]
 Connection: TypeAlias = AsyncConnection[Row]
@@ -20,6 +21,7 @@ Connection: TypeAlias = AsyncConnection[Row]
 CONNECT_TIMEOUT_S = 3
 STATEMENT_TIMEOUT_S = 30
 RETRIES = 5
+_HOT = " -c plan_cache_mode=force_generic_plan -c enable_seqscan=off"
 
 # The server's answers that mean "try again, nothing happened" (DB-8) …
 _RETRY = (pg.SerializationFailure, pg.DeadlockDetected)
@@ -50,9 +52,9 @@ class CommitUnknown(Exception):  # noqa: N818 - see above
 
 
 def _translate(connection: Connection | None, error: psycopg.Error) -> Exception:
-    if isinstance(error, _AWAY):
+    if isinstance(error, _AWAY + _RETRY):
         return DatabaseAway(str(error).strip())
-    if isinstance(error, psycopg.OperationalError | psycopg.InterfaceError) and not isinstance(error, _RETRY):
+    if isinstance(error, psycopg.OperationalError | psycopg.InterfaceError):
         if connection is None:
             return DatabaseAway(str(error).strip())
         if connection.closed or connection.broken:
@@ -72,9 +74,10 @@ async def fetch(connection: Connection, sql: str, params: dict[str, Any] | None 
         try:
             cursor = await connection.execute(cast(LiteralString, sql), params, binary=True)
             return await cursor.fetchall() if cursor.description else []
-        except _RETRY:
-            if attempt == RETRIES or not connection.autocommit or connection.info.transaction_status != 0:
-                raise
+        except _RETRY as error:
+            # Inside a transaction the whole of it has to begin again, which is its owner's matter.
+            if attempt == RETRIES or connection.info.transaction_status != TransactionStatus.IDLE:
+                raise _translate(connection, error) from error
         except psycopg.Error as error:
             raise _translate(connection, error) from error
     raise AssertionError
@@ -107,9 +110,13 @@ class Database:
         while self._idle:
             await self._idle.pop().close()
 
-    async def connect(self, *, plan: str = "auto") -> Session:
-        """A connection of one's own, in autocommit. plan: the server's plan_cache_mode (DB-4)."""
-        options = f"-c plan_cache_mode={plan} -c statement_timeout={STATEMENT_TIMEOUT_S}s -c timezone=UTC -c jit=off"
+    async def connect(self, *, hot: bool = False) -> Session:
+        """A connection of one's own, in autocommit. hot: for the few statements that run all the time.
+
+        Those are planned once and always walk their indexes: planning each claim anew costs three times the
+        claim, and a plan made for an empty queue must not read a full one from end to end (DB-4).
+        """
+        options = f"-c statement_timeout={STATEMENT_TIMEOUT_S}s -c timezone=UTC -c jit=off" + (_HOT if hot else "")
         try:
             session = await Session.connect(
                 self.url,

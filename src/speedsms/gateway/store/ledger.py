@@ -4,14 +4,14 @@ A row of `transfer` moves an amount between two books of one account: 1 outside,
 4 revenue. `account.balance_vnd` is the one copy of a sum, of book 2, and changes in the same commit.
 """
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
 from psycopg import errors as pg
 
-from speedsms.gateway.store.db import Connection, fetch
+from speedsms.gateway.store.db import Connection, Row, fetch
 from speedsms.gateway.store.failed import StoreFailed
 
 TOP_UP: Final = 1
@@ -59,14 +59,14 @@ async def topup(connection: Connection, account_id: int, amount_vnd: int, key: s
     """Money paid in, once per key. Raises LedgerFailed."""
     if amount_vnd <= 0:
         raise LedgerFailed("a top-up is an amount above 0", "take money away with an adjustment")
-    return await _move(connection, account_id, TOP_UP, amount_vnd, key, at)
+    return await _move(connection, account_id, amount_vnd, key, at, code=TOP_UP)
 
 
 async def adjust(connection: Connection, account_id: int, amount_vnd: int, key: str, at: datetime) -> Moved:
     """A correction, up or down, once per key, which is also its reason. Raises LedgerFailed."""
     if amount_vnd == 0:
         raise LedgerFailed("an adjustment by 0 changes nothing", "name an amount")
-    return await _move(connection, account_id, ADJUST, amount_vnd, key, at)
+    return await _move(connection, account_id, amount_vnd, key, at, code=ADJUST)
 
 
 # The account is read first, so that no row of the ledger can belong to nobody, and is locked as everywhere
@@ -93,7 +93,7 @@ WHERE id = %(account)s
 
 
 async def _move(
-    connection: Connection, account_id: int, code: int, amount_vnd: int, key: str, at: datetime
+    connection: Connection, account_id: int, amount_vnd: int, key: str, at: datetime, *, code: int
 ) -> Moved:
     if not key.strip():
         raise LedgerFailed("a movement of money needs a key", "name one, such as the payment's number")
@@ -114,33 +114,56 @@ async def _move(
     return Moved(balance_vnd, fresh=False)
 
 
-# One account at a time, by the primary key, so that the work can be shown. A message's hold has
-# ended when its leg 1 stands; messages of test tokens never had one (protocol §16).
-_DIFFERENCE: Final = """
+# Both by primary key. A message's hold has ended when its leg 1 stands; messages of test tokens never had one
+# (protocol §16).
+_BOUNDS: Final = """
+SELECT least((SELECT min(ref) FROM transfer WHERE account_id = %(account)s),
+             (SELECT min(id) FROM message WHERE account_id = %(account)s)),
+       greatest((SELECT max(ref) FROM transfer WHERE account_id = %(account)s),
+                (SELECT max(id) FROM message WHERE account_id = %(account)s))
+"""
+_SLICE: Final = """
 WITH books AS (
     SELECT coalesce(sum(CASE 2 WHEN credit THEN amount_vnd WHEN debit THEN -amount_vnd END), 0) AS available,
            coalesce(sum(CASE 3 WHEN credit THEN amount_vnd WHEN debit THEN -amount_vnd END), 0) AS holding,
            coalesce(sum(CASE 4 WHEN credit THEN amount_vnd WHEN debit THEN -amount_vnd END), 0) AS revenue
-    FROM transfer WHERE account_id = %(account)s),
+    FROM transfer WHERE account_id = %(account)s AND ref >= %(first)s AND ref < %(end)s),
 unfinished AS (
     SELECT coalesce(sum(m.price_vnd), 0) AS vnd
     FROM message m JOIN request r ON r.tran_id = tran_id_of(request_of(m.id)) AND r.id = request_of(m.id)
-    WHERE m.account_id = %(account)s AND NOT r.test AND NOT EXISTS (
+    WHERE m.account_id = %(account)s AND m.id >= %(first)s AND m.id < %(end)s AND NOT r.test AND NOT EXISTS (
         SELECT FROM transfer t WHERE t.account_id = m.account_id AND t.ref = m.id AND t.leg = 1))
-SELECT a.id, a.name, a.balance_vnd, books.available::bigint, books.holding::bigint, unfinished.vnd::bigint,
-       books.revenue::bigint
-FROM account a, books, unfinished WHERE a.id = %(account)s
+SELECT available::bigint, holding::bigint, unfinished.vnd::bigint, revenue::bigint FROM books, unfinished
 """
+_WEEK: Final = 7 * 24 * 60 << 38  # a week of ids; a request and its transfers are never in two of them
 
 
-async def check(connection: Connection) -> AsyncIterator[Difference]:
+async def check(
+    connection: Connection, tell: Callable[[str], None] = lambda _: None
+) -> AsyncIterator[Difference]:
     """Each account's books, all as of one moment; messages go on being accepted meanwhile.
 
-    The connection must not be in a transaction: the first statement of one fixes the moment.
+    The connection must not be in a transaction: the first statement of one fixes the moment. Work is done in
+    weeks, and `tell` hears of each.
     """
     async with connection.transaction():
         await connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
         await connection.execute("SET LOCAL statement_timeout = 0")
-        for (account_id,) in await fetch(connection, "SELECT id FROM account ORDER BY id"):
-            rows = await fetch(connection, _DIFFERENCE, {"account": account_id})
-            yield Difference(*rows[0])
+        for account_id, name, balance_vnd in await fetch(
+            connection, "SELECT id, name, balance_vnd FROM account ORDER BY id"
+        ):
+            sums = [0, 0, 0, 0]
+            async for week in _weeks(connection, account_id):
+                sums = [total + more for total, more in zip(sums, week, strict=True)]
+                tell(f"{name}: {sums[3]} VND of revenue so far")
+            yield Difference(account_id, name, balance_vnd, *sums)
+
+
+async def _weeks(connection: Connection, account_id: int) -> AsyncIterator[Row]:
+    ((first, last),) = await fetch(connection, _BOUNDS, {"account": account_id})
+    if first is None:
+        return
+    for start in range(first // _WEEK * _WEEK, last + 1, _WEEK):
+        between = {"account": account_id, "first": start, "end": start + _WEEK}
+        (sums,) = await fetch(connection, _SLICE, between)
+        yield sums

@@ -282,7 +282,7 @@ async def claim(
     most: int,
     at: datetime,
 ) -> list[Claimed]:
-    """Take what may start now and mark it started. The connection plans each claim anew (DB-4)."""
+    """Take what may start now and mark it started. On a `hot` connection (DB-4)."""
     rows = await fetch(
         connection,
         _CLAIM,
@@ -327,7 +327,9 @@ class Result:
 
 
 # Only the node that started an attempt may write its outcome: a process that lost its lease finds no row of
-# its own in `flight` and changes nothing (CH-9).
+# its own in `flight` and changes nothing (CH-9). Most batches hold nothing but accepted messages; the parts of
+# the statement that requeue, give money back, look again or name references are put in where they are needed,
+# because every part costs its start-up on each batch.
 _RECORD: Final = """
 WITH x AS MATERIALIZED (
     SELECT * FROM unnest(%(message)s::bigint[], %(attempt)s::smallint[], %(account)s::int[], %(price)s::int[],
@@ -336,41 +338,62 @@ WITH x AS MATERIALIZED (
         %(look)s::timestamptz[], %(test)s::bool[])
     AS x(message, attempt, account_id, price_vnd, event, detail, post, void, status, cause, again, tries, repeat, look,
         test)),
+"""
+_GONE: Final = """
+o AS MATERIALIZED (
+    DELETE FROM flight f USING x WHERE f.message = x.message AND f.attempt = x.attempt
+        AND %(node)s IN (f.node_id, 0) AND (x.status IS NOT NULL OR x.again IS NOT NULL)
+    RETURNING x.*, f.channel_id, f.lane, f.started_at, f.expires_at)
+"""
+_STAYS: Final = """
+o AS MATERIALIZED (
+    SELECT x.*, f.channel_id, f.lane, f.started_at, f.expires_at
+    FROM x JOIN flight f ON f.message = x.message AND f.attempt = x.attempt AND %(node)s IN (f.node_id, 0))
+"""
+_MIXED: Final = """
 gone AS (
-    DELETE FROM flight f USING x WHERE f.message = x.message AND f.attempt = x.attempt AND %(node)s IN (f.node_id, 0)
-        AND (x.status IS NOT NULL OR x.again IS NOT NULL)
-    RETURNING f.message, f.attempt, f.channel_id, f.lane, f.started_at, f.expires_at),
+    DELETE FROM flight f USING x WHERE f.message = x.message AND f.attempt = x.attempt
+        AND %(node)s IN (f.node_id, 0) AND (x.status IS NOT NULL OR x.again IS NOT NULL)
+    RETURNING x.*, f.channel_id, f.lane, f.started_at, f.expires_at),
 looked AS (
     UPDATE flight f SET due = x.look FROM x WHERE f.message = x.message AND f.attempt = x.attempt
         AND %(node)s IN (f.node_id, 0) AND x.look IS NOT NULL
-    RETURNING f.message, f.attempt, f.channel_id, f.lane, f.started_at, f.expires_at),
-stays AS (
-    SELECT f.message, f.attempt, f.channel_id, f.lane, f.started_at, f.expires_at
-    FROM x JOIN flight f ON f.message = x.message AND f.attempt = x.attempt AND %(node)s IN (f.node_id, 0)
-    WHERE x.status IS NULL AND x.again IS NULL AND x.look IS NULL),
+    RETURNING x.*, f.channel_id, f.lane, f.started_at, f.expires_at),
 o AS MATERIALIZED (
+    SELECT * FROM gone UNION ALL SELECT * FROM looked UNION ALL
     SELECT x.*, f.channel_id, f.lane, f.started_at, f.expires_at
-    FROM (SELECT * FROM gone UNION ALL SELECT * FROM looked UNION ALL SELECT * FROM stays) f
-    JOIN x ON x.message = f.message AND x.attempt = f.attempt),
+    FROM x JOIN flight f ON f.message = x.message AND f.attempt = x.attempt AND %(node)s IN (f.node_id, 0)
+    WHERE x.status IS NULL AND x.again IS NULL AND x.look IS NULL)
+"""
+_EVENTS: Final = """,
 into_event AS (
     INSERT INTO event SELECT account_id, message, %(at)s, event, attempt, channel_id, NULL, started_at, detail FROM o),
-ended AS (
-    INSERT INTO final SELECT account_id, message, status, %(at)s, cause FROM o WHERE status IS NOT NULL
-    ON CONFLICT DO NOTHING RETURNING account_id, message, status),
-into_ready AS (
-    INSERT INTO ready SELECT m.pool, o.lane, o.again, o.expires_at, o.account_id, o.message, o.attempt - o.repeat::int, o.tries
-    FROM o JOIN message m ON m.account_id = o.account_id AND m.id = o.message WHERE o.again IS NOT NULL),
 moved AS (
     INSERT INTO transfer SELECT account_id, message, 1, CASE WHEN post THEN 3 ELSE 4 END, 3,
         CASE WHEN post THEN 4 ELSE 2 END, price_vnd, %(at)s FROM o WHERE (post OR void) AND NOT test
-    ON CONFLICT DO NOTHING RETURNING account_id, code, amount_vnd),
+    ON CONFLICT DO NOTHING RETURNING account_id, code, amount_vnd)
+"""
+_ENDED: Final = """,
+ended AS (
+    INSERT INTO final SELECT account_id, message, status, %(at)s, cause FROM o WHERE status IS NOT NULL
+    ON CONFLICT DO NOTHING RETURNING account_id, message, status),
 into_outbox AS (
     INSERT INTO outbox (endpoint_id, due, account_id, kind, subject, status, sequence, phone_form, created_at)
-    SELECT p.id, %(at)s, ended.account_id, 'report', ended.message, ended.status, 1,
-        coalesce(a.settings->>'phone_form', 'national'), %(at)s
+    SELECT p.id, %(at)s, ended.account_id, 'report', ended.message, ended.status,
+        1 + (SELECT count(*) FROM event e WHERE e.account_id = ended.account_id AND e.message = ended.message
+             AND e.kind = 'temporary'), coalesce(a.settings->>'phone_form', 'national'), %(at)s
     FROM ended JOIN endpoint p ON p.account_id = ended.account_id AND p.event = 'report' AND p.enabled
     JOIN account a ON a.id = ended.account_id
     RETURNING 1),
+rung AS (SELECT pg_notify('outbox', '') FROM into_outbox LIMIT 1)
+"""
+_AGAIN: Final = """,
+into_ready AS (
+    INSERT INTO ready SELECT m.pool, o.lane, o.again, o.expires_at, o.account_id, o.message, o.attempt - o.repeat::int,
+        o.tries
+    FROM o JOIN message m ON m.account_id = o.account_id AND m.id = o.message WHERE o.again IS NOT NULL)
+"""
+_BACK: Final = """,
 back AS (SELECT account_id, sum(amount_vnd) AS vnd FROM moved WHERE code = 4 GROUP BY account_id),
 locked AS MATERIALIZED (SELECT a.id FROM account a WHERE a.id IN (SELECT account_id FROM back) ORDER BY a.id FOR UPDATE),
 given AS (
@@ -385,11 +408,29 @@ into_reference AS (
         AS r(message, reference, part, parts)
     JOIN o ON o.message = r.message)
 """
-_RECORDED: Final = """
-SELECT count(*), CASE WHEN EXISTS (SELECT FROM into_outbox) THEN pg_notify('outbox', '') END FROM o
-"""
-_RECORD_PLAIN: Final = _RECORD + _RECORDED
-_RECORD_REFERENCES: Final = _RECORD + _REFERENCES + _RECORDED
+
+
+def _record_statement(results: Sequence[Result]) -> str:
+    """The parts of the statement that this batch needs; about a dozen texts in all, each prepared once."""
+    final = [r.status is not None for r in results]
+    again = any(r.again for r in results)
+    if any(r.look for r in results) or (any(final) and not all(final)) or again:
+        where = _MIXED
+    else:
+        where = _GONE if all(final) else _STAYS
+    rung = any(final)
+    return "".join(
+        (
+            _RECORD,
+            where,
+            _EVENTS,
+            _ENDED if rung else "",
+            _AGAIN if again else "",
+            _BACK if any(r.void for r in results) else "",
+            _REFERENCES if any(r.references for r in results) else "",
+            "SELECT count(*), (SELECT count(*) FROM rung) FROM o" if rung else "SELECT count(*) FROM o",
+        )
+    )
 
 
 async def record(connection: Connection, results: Sequence[Result], node_id: int, at: datetime) -> int:
@@ -424,5 +465,5 @@ async def record(connection: Connection, results: Sequence[Result], node_id: int
             "r_part": [i for _, i, _ in named],
             "r_parts": [len(r.references) for r, _, _ in named],
         }
-    rows = await fetch(connection, _RECORD_REFERENCES if named else _RECORD_PLAIN, params)
+    rows = await fetch(connection, _record_statement(results), params)
     return int(rows[0][0])

@@ -35,10 +35,10 @@ SELECT h FROM rate_window, unnest(hits) h WHERE account_id = %(account_id)s AND 
 async def take(
     db: Database, asked: Sequence[tuple[int, int, int]], now: float, since: float
 ) -> dict[int, tuple[int, int, float]]:
-    """asked: (account id, limit, requests wanted). Gives per account (granted, counted after, oldest counted).
+    """asked: (account id, limit, requests wanted). Per account: (granted, counted after, oldest counted).
 
-    now and since are Unix seconds: a request counts while it is younger than since. Raises DatabaseAway,
-    CommitUnknown.
+    now and since are Unix seconds: a request counts while it is younger than since.
+    Raises DatabaseAway, CommitUnknown.
     """
     accounts, limits, wanted = (list(column) for column in zip(*asked, strict=True))
     params = {"accounts": accounts, "limits": limits, "wanted": wanted, "now": now, "since": since}

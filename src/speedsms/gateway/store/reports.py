@@ -70,21 +70,26 @@ f AS MATERIALIZED (
         CASE WHEN status < 32 THEN 0 ELSE status END AS folded
     FROM found JOIN request q ON q.tran_id = tran_id_of(about >> 7) AND q.id = about >> 7
     JOIN message m ON m.account_id = q.account_id AND m.id = about),
-into_part AS (
-    INSERT INTO part_final SELECT DISTINCT ON (about, try, piece) about, try, piece, folded FROM f
-    WHERE pieces > 1 AND (status < 32 OR status >= 64) ORDER BY about, try, piece, received_at
-    ON CONFLICT DO NOTHING RETURNING message, attempt, part, status),
+fresh AS MATERIALIZED (
+    SELECT DISTINCT ON (about, try, piece) about, try, piece, folded FROM f
+    WHERE pieces > 1 AND (status < 32 OR status >= 64) ORDER BY about, try, piece, received_at),
 said AS (
-    SELECT message, attempt, part, status FROM into_part
+    SELECT about, try, piece, folded FROM fresh
     UNION SELECT p.message, p.attempt, p.part, p.status FROM part_final p
-    WHERE EXISTS (SELECT FROM f WHERE f.pieces > 1 AND f.about = p.message AND f.try = p.attempt)),
+    WHERE EXISTS (SELECT FROM fresh WHERE fresh.about = p.message AND fresh.try = p.attempt)),
 whole AS (
-    SELECT message, attempt, max(status) AS status, count(DISTINCT part) AS parts FROM said GROUP BY message, attempt),
+    SELECT about, try, max(folded) AS status, count(DISTINCT piece) AS parts FROM said GROUP BY about, try),
 verdict AS MATERIALIZED (
     SELECT DISTINCT ON (f.about) f.*, CASE WHEN f.pieces = 1 THEN f.folded ELSE whole.status END AS end_status
-    FROM f LEFT JOIN whole ON f.pieces > 1 AND whole.message = f.about AND whole.attempt = f.try
+    FROM f LEFT JOIN whole ON f.pieces > 1 AND whole.about = f.about AND whole.try = f.try
     WHERE (f.status < 32 OR f.status >= 64) AND (f.pieces = 1 OR whole.status >= 64 OR whole.parts = f.pieces)
     ORDER BY f.about, f.received_at, f.part),
+into_part AS (
+    INSERT INTO part_final SELECT about, try, piece, folded FROM fresh
+    WHERE about NOT IN (SELECT about FROM verdict)
+        AND NOT EXISTS (SELECT FROM final n WHERE n.message = about
+            AND n.account_id = (SELECT f.account_id FROM f WHERE f.about = fresh.about LIMIT 1))
+    ON CONFLICT DO NOTHING),
 ended AS (
     INSERT INTO final SELECT account_id, about, end_status, %(at)s, cause FROM verdict
     ON CONFLICT DO NOTHING RETURNING account_id, message, status),
@@ -124,7 +129,7 @@ into_event AS (
     RETURNING kind),
 news AS MATERIALIZED (
     SELECT account_id, message, status, gen_random_uuid() AS event_id,
-        1 + (SELECT max(temporaries) FROM known WHERE about = message) AS sequence
+        1 + (SELECT max(temporaries) FROM known WHERE known.about = ended.message) AS sequence
     FROM ended
     UNION ALL SELECT account_id, about, status, gen_random_uuid(), 1 + temporaries FROM temporary),
 into_outbox AS (

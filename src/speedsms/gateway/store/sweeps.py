@@ -120,7 +120,10 @@ _OLD: Final = (
 async def tidy(db: Database, at: datetime, *, messages_days: int, attempts_days: int) -> list[str]:
     """Make the partitions of the coming weeks, drop and delete what is past its time; the names of what went."""
     gone: list[str] = []
-    await db.rows("SELECT make_partitions(%(until)s)", until=at + timedelta(days=15))
+    for table in ("request", "message", "event", "final", "reference", "attempt_log"):
+        for weeks in range(3):
+            week = at + timedelta(weeks=weeks)
+            await db.rows("SELECT make_partition(%(table)s, %(week)s)", table=table, week=week)
     ages = {"request": messages_days, "message": messages_days, "event": messages_days, "final": messages_days}
     for table, days in (ages | {"attempt_log": attempts_days, "reference": 10}).items():
         rows = await db.rows(

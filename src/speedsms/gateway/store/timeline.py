@@ -50,8 +50,8 @@ class Story:
 
 
 _REQUEST: Final = """
-SELECT r.tran_id, r.id, a.name, r.kind, r.sms_type, r.sender, r.content, r.encoding, r.parts, r.total_vnd, r.due,
-       r.reference, r.test, r.at, r.account_id
+SELECT r.tran_id, r.id, a.name, r.kind, r.sms_type, r.sender, r.content, r.encoding, r.parts, r.total_vnd,
+       r.due, r.reference, r.test, r.at, r.account_id
 FROM request r JOIN account a ON a.id = r.account_id WHERE r.tran_id = %(tran_id)s ORDER BY r.id DESC LIMIT 1
 """
 _RECIPIENTS: Final = """
@@ -100,7 +100,7 @@ async def story(db: Database, tran_id: int) -> Story | None:
     between = {"account": account_id, "first": first + 1, "last": first + 127}
     recipients = [Recipient(*row) for row in await db.read(_RECIPIENTS, **between)]
     moments = _numbered(await db.read(_MOMENTS, **between))
-    return Story(*request, recipients, moments)
+    return Story(*(*request, recipients, moments))
 
 
 def _numbered(rows: Iterable[tuple[Any, ...]]) -> list[Moment]:

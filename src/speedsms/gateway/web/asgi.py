@@ -1,4 +1,4 @@
-"""The application: paths, limits, credentials, rate — steps 1 to 5 of protocol §3 — and what is mounted beside.
+"""The application: paths, limits, credentials, rate (steps 1 to 5 of protocol §3), and what is mounted.
 
 A plain ASGI callable without middleware. What depends on the account is in api/routes.py.
 """
@@ -14,6 +14,7 @@ from urllib.parse import unquote_to_bytes
 import structlog
 from msgspec.structs import replace
 
+from speedsms.gateway import failpoint
 from speedsms.gateway.flow.accept import ConnectionReset, Overloaded
 from speedsms.gateway.rules.request import Reply
 from speedsms.gateway.store.accounts import Caller, Directory
@@ -25,6 +26,7 @@ from speedsms.gateway.web.rate import Rate, Window
 from speedsms.wire import PREFIX, Code, Endpoint, Reason
 
 MAX_BODY: Final = 1_048_576
+_DRAINED: Final = 2 * MAX_BODY  # closing on unread octets resets the connection, and the 413 would be lost
 
 Scope: TypeAlias = dict[str, Any]
 Receive: TypeAlias = Callable[[], Awaitable[dict[str, Any]]]
@@ -93,15 +95,17 @@ class Api:
         if found is None:
             for prefix, app in self._mounts.items():
                 if path == prefix or path.startswith(prefix + b"/"):
-                    return await app(scope, receive, send)
+                    await app(scope, receive, send)
+                    return
             if page := await self._page(path):
-                return await _reply(send, page, _TEXT)
+                await _reply(send, page, _TEXT)
+                return
         try:
             reply, headers = await self._answer(scope, receive, found)
         except ConnectionReset:
             scope["extensions"]["speedsms.abort"]()
             await receive()  # until the server has seen the end of the connection
-            return None
+            return
         await _reply(send, reply, (*_JSON, (b"x-request-id", next(self._request_ids).encode()), *headers))
 
     async def _page(self, path: bytes) -> Reply | None:
@@ -128,6 +132,8 @@ class Api:
             return write.ENCODED, ()
         if found is None:
             return write.NOT_FOUND, ()
+        if failpoint.ARMED:
+            failpoint.hit("S1")
         endpoint, argument = found
         methods, method = self._methods[endpoint], scope["method"]
         if method == "OPTIONS":
@@ -139,12 +145,12 @@ class Api:
         call = Call(endpoint, method, argument, scope["query_string"], media, keys, body)
         try:
             return await self._authenticate(scope, headers, call)
-        except (DatabaseAway, ConnectionReset) as known:
-            if isinstance(known, ConnectionReset):
-                raise
+        except ConnectionReset:
+            raise
+        except DatabaseAway:
             return _internal(endpoint), ()
         except Exception:
-            # Keeps the caller's certainty: accepting promises that what it does not call unknown did not happen.
+            # Keeps the connection alive. Accepting promises: what it does not call unknown did not happen.
             log.exception("call_failed", endpoint=endpoint)
             return _internal(endpoint), ()
 
@@ -159,7 +165,7 @@ class Api:
                 return write.UNAUTHORIZED, ()
             caller = await self._directory.caller(secret)
             if caller is None or (in_query and not caller.token.allow_query_token):
-                raise auth.WrongCredentials
+                raise auth.WrongCredentials  # noqa: TRY301 - one answer for every cause
         except auth.WrongCredentials:
             wait_s = self._wrong.wait_s(address, self._now().timestamp())
             return (write.limited(wait_s) if wait_s else write.UNAUTHORIZED), ()
@@ -203,16 +209,16 @@ async def _body(headers: Mapping[bytes, bytes], receive: Receive) -> bytes | Non
     length = headers.get(b"content-length")
     if length is None and b"transfer-encoding" not in headers:
         return b""
-    if length is not None and int(length) > MAX_BODY:
+    if length is not None and int(length) > MAX_BODY and b"expect" in headers:
         return None
     message = await receive()
     body: bytes = message.get("body", b"")
-    while message.get("more_body"):
+    size = len(body)
+    while message.get("more_body") and size <= _DRAINED:
         message = await receive()
-        body += message.get("body", b"")
-        if len(body) > MAX_BODY:
-            return None
-    return body
+        size += len(message.get("body", b""))
+        body = body + message.get("body", b"") if size <= MAX_BODY else b""
+    return body if size <= MAX_BODY else None
 
 
 def _rate_headers(window: Window) -> tuple[Header, ...]:
@@ -230,3 +236,5 @@ async def _reply(send: Send, reply: Reply, headers: tuple[Header, ...]) -> None:
         {"type": "http.response.start", "status": int(reply.status), "headers": [*headers, *own, *size]}
     )
     await send({"type": "http.response.body", "body": reply.body})
+    if failpoint.ARMED:
+        failpoint.hit("S6")

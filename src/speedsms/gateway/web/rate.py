@@ -21,7 +21,7 @@ _GRAIN_S: Final = 0.5  # requests of one grain leave the local window together: 
 
 
 class Window(msgspec.Struct, frozen=True):
-    """Where an account stands after a request; reset_s: until the oldest counted request leaves, rounded up."""
+    """Where an account stands after a request. reset_s: until its oldest counted request leaves."""
 
     limit: int
     remaining: int

@@ -33,7 +33,7 @@ _FORM: Final = """<h2>Make the first account</h2>{error}
 <p><button>Make the account</button></form>"""
 _DONE: Final = """<h2>Account {name} is ready</h2>
 <p>Its access token, shown only now:</p><p><code>{token}</code></p>
-<p>Next: <code>speedsms account topup {name} --amount 100000 --key first</code>, then prices, a channel and a route;
+<p>Next: <code>speedsms account topup {name} 100000 --key first</code>, then prices, a channel and a route;
 <code>speedsms doctor</code> tells what is missing.</p>"""
 
 

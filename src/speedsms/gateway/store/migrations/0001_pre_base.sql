@@ -407,37 +407,29 @@ CREATE UNLOGGED TABLE rate_window (
 CREATE FUNCTION first_id(moment timestamptz, shift integer) RETURNS bigint LANGUAGE sql IMMUTABLE AS
 $$ SELECT (greatest(extract(epoch FROM moment) - 1735689600, 0) / 60)::bigint << shift $$;
 
--- Makes the weekly partitions up to a week that holds `until`. The application role may call it, not make tables.
-CREATE FUNCTION make_partitions(until timestamptz) RETURNS integer
-    LANGUAGE plpgsql SECURITY DEFINER SET search_path FROM CURRENT AS $$
+-- Makes the partition of one table for the week that holds a moment; true if it was missing. The application
+-- role may call it, not make tables. One table in one transaction: it locks the whole table for an instant, and
+-- holding two such locks would deadlock with every statement that needs both.
+CREATE FUNCTION make_partition(parent text, moment timestamptz) RETURNS boolean
+    LANGUAGE plpgsql SECURITY DEFINER SET search_path FROM CURRENT SET lock_timeout = '3s' AS $$
 DECLARE
-    week timestamptz := date_trunc('week', now() AT TIME ZONE 'UTC') AT TIME ZONE 'UTC';
-    made integer := 0;
-    t record;
-    lower_bound text;
-    upper_bound text;
+    week timestamptz := date_trunc('week', moment AT TIME ZONE 'UTC') AT TIME ZONE 'UTC';
+    child text := parent || to_char(week AT TIME ZONE 'UTC', '_YYYYMMDD');
+    shift integer := CASE parent WHEN 'attempt_log' THEN 0 WHEN 'request' THEN 31 ELSE 38 END;
+    lower_bound text := CASE shift WHEN 0 THEN quote_literal(week) ELSE first_id(week, shift)::text END;
+    upper_bound text := CASE shift WHEN 0 THEN quote_literal(week + interval '7 days')
+                                   ELSE first_id(week + interval '7 days', shift)::text END;
 BEGIN
-    PERFORM pg_advisory_xact_lock(7301, 1);
-    WHILE week <= until LOOP
-        FOR t IN SELECT * FROM (VALUES ('request', 31), ('message', 38), ('event', 38), ('final', 38),
-                                       ('reference', 38), ('attempt_log', 0)) v(name, shift) LOOP
-            IF to_regclass(format('%I', t.name || to_char(week AT TIME ZONE 'UTC', '_YYYYMMDD'))) IS NULL THEN
-                IF t.shift = 0 THEN
-                    lower_bound := quote_literal(week);
-                    upper_bound := quote_literal(week + interval '7 days');
-                ELSE
-                    lower_bound := first_id(week, t.shift)::text;
-                    upper_bound := first_id(week + interval '7 days', t.shift)::text;
-                END IF;
-                EXECUTE format('CREATE TABLE %I PARTITION OF %I FOR VALUES FROM (%s) TO (%s)
-                                WITH (autovacuum_vacuum_insert_threshold = 500000, autovacuum_vacuum_insert_scale_factor = 0.2)',
-                               t.name || to_char(week AT TIME ZONE 'UTC', '_YYYYMMDD'), t.name, lower_bound, upper_bound);
-                made := made + 1;
-            END IF;
-        END LOOP;
-        week := week + interval '7 days';
-    END LOOP;
-    RETURN made;
+    IF parent NOT IN ('request', 'message', 'event', 'final', 'reference', 'attempt_log') THEN
+        RAISE EXCEPTION 'table % has no weeks', parent;
+    END IF;
+    IF to_regclass(format('%I', child)) IS NOT NULL THEN
+        RETURN false;
+    END IF;
+    EXECUTE format('CREATE TABLE %I PARTITION OF %I FOR VALUES FROM (%s) TO (%s) WITH
+        (autovacuum_vacuum_insert_threshold = 500000, autovacuum_vacuum_insert_scale_factor = 0.2)',
+        child, parent, lower_bound, upper_bound);
+    RETURN true;
 END $$;
 
 -- Drops the weekly partitions of one table that end before a moment; gives their names.
@@ -465,11 +457,12 @@ CREATE TABLE event_other PARTITION OF event DEFAULT;
 CREATE TABLE final_other PARTITION OF final DEFAULT;
 CREATE TABLE reference_other PARTITION OF reference DEFAULT;
 CREATE TABLE attempt_log_other PARTITION OF attempt_log DEFAULT;
-SELECT make_partitions(now() + interval '14 days');
+SELECT make_partition(t, now() + w * interval '7 days')
+FROM unnest('{request,message,event,final,reference,attempt_log}'::text[]) t, generate_series(0, 2) w;
 
 -- ---------------------------------------------------------------- privileges (DB-9)
 
 GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO :app;
 REVOKE UPDATE, DELETE ON transfer FROM :app;
 GRANT USAGE ON ALL SEQUENCES IN SCHEMA public TO :app;
-GRANT EXECUTE ON FUNCTION make_partitions(timestamptz), drop_partitions(text, timestamptz) TO :app;
+GRANT EXECUTE ON FUNCTION make_partition(text, timestamptz), drop_partitions(text, timestamptz) TO :app;

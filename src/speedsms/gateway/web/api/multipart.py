@@ -1,7 +1,7 @@
 """Text fields of a multipart body (protocol D10); files, nesting and transfer encodings are refused."""
 
 from python_multipart.exceptions import FormParserError
-from python_multipart.multipart import MultipartParser, parse_options_header
+from python_multipart.multipart import MultipartCallbacks, MultipartParser, parse_options_header
 
 from speedsms.wire import Reason
 
@@ -70,7 +70,16 @@ def fields(body: bytes, content_type: bytes, most: int) -> list[tuple[bytes, byt
     if not boundary:
         raise BadMultipart(Reason.BAD_JSON, "multipart without a boundary")
     seen = _Fields(most)
-    callbacks = {hook: getattr(seen, hook) for hook in dir(seen) if hook.startswith("on_")}
+    callbacks: MultipartCallbacks = {
+        "on_part_begin": seen.on_part_begin,
+        "on_header_field": seen.on_header_field,
+        "on_header_value": seen.on_header_value,
+        "on_header_end": seen.on_header_end,
+        "on_headers_finished": seen.on_headers_finished,
+        "on_part_data": seen.on_part_data,
+        "on_part_end": seen.on_part_end,
+        "on_end": seen.on_end,
+    }
     try:
         MultipartParser(boundary, callbacks).write(body)
     except FormParserError as error:

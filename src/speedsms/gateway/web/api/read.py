@@ -6,7 +6,7 @@ The order of the checks is the order of the answers: UTF-8, syntax, then paramet
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from json import JSONDecoder, JSONDecodeError
+from json import JSONDecodeError, JSONDecoder
 from typing import Any, Final, NoReturn, TypeAlias
 from urllib.parse import unquote_to_bytes
 

@@ -3,7 +3,6 @@
 import re
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import datetime
-from functools import partial
 from hashlib import sha256
 from typing import Final
 

@@ -1,0 +1,138 @@
+"""The page of figures: each beside its floor, its aim and the limit of the same run."""
+
+import argparse
+import platform
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from datetime import datetime
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import psutil
+
+LIMITS = {"single": "limit", "hundred": "limit hundred", "single, full tables": "limit"}
+
+
+@dataclass(slots=True)
+class Figures:
+    """One load. Rates are numbers per second, cpu_ms is per message and group of processes.
+
+    final_s: from the first request until the last message was final; others_cores: what neighbours took.
+    """
+
+    kind: str
+    accepted_s: float
+    p50_ms: float
+    p99_ms: float
+    bad: int
+    final_s: float = 0.0
+    final_during_s: float = 0.0
+    drain_s: float = 0.0
+    messages: int = 0
+    cpu_ms: dict[str, float] = field(default_factory=dict)
+    pss_mb: float = 0.0
+    others_cores: float = 0.0
+    quiet: bool = True
+
+
+Measure = Callable[[Figures], float]
+
+
+def total_cpu_ms(figures: Figures) -> float:
+    return sum(figures.cpu_ms.values())
+
+
+# What is measured, how it is written, the floor, the aim.
+ROWS: tuple[tuple[str, str, Measure, int, str, str], ...] = (
+    ("1 recipient: messages/s until final", "single", lambda f: f.final_s, 0, "≥ 8,000", "14,000"),
+    ("1 recipient: accepted and committed/s", "single", lambda f: f.accepted_s, 0, "", ""),
+    ("1 recipient: final/s during the load", "single", lambda f: f.final_during_s, 0, "", ""),
+    ("1 recipient: seconds to drain", "single", lambda f: f.drain_s, 2, "", ""),
+    ("half load: accept p50, ms", "half", lambda f: f.p50_ms, 1, "", ""),
+    ("half load: accept p99, ms", "half", lambda f: f.p99_ms, 1, "≤ 25", "8"),
+    ("100 recipients: numbers accepted and committed/s", "hundred", lambda f: f.accepted_s, 0, "≥ 50,000", "120,000"),
+    ("100 recipients: numbers/s until final", "hundred", lambda f: f.final_s, 0, "", ""),
+    ("1 recipient: CPU of all processes, ms/message", "single", total_cpu_ms, 3, "≤ 0.30", "0.16"),
+    ("100 recipients: CPU of all processes, ms/message", "hundred", total_cpu_ms, 3, "", ""),
+    ("memory of all Python processes (PSS), MB", "single", lambda f: f.pss_mb, 0, "≤ 200", "120"),
+    ("bare server, 1 recipient: requests/s", "limit", lambda f: f.accepted_s, 0, "", ""),
+    ("bare server, 100 recipients: numbers/s", "limit hundred", lambda f: f.accepted_s, 0, "", ""),
+    ("full tables, 1 recipient: messages/s until final", "single, full tables", lambda f: f.final_s, 0, "", ""),
+    ("full tables, 1 recipient: CPU, ms/message", "single, full tables", total_cpu_ms, 3, "", ""),
+)
+
+
+def line(f: Figures) -> str:
+    """One load in one line of the terminal."""
+    if f.kind.startswith("limit"):
+        return f"{f.kind:20} {f.accepted_s:9,.0f}/s  p50 {f.p50_ms:6.1f}  p99 {f.p99_ms:6.1f} ms"
+    groups = " ".join(f"{group} {ms:.3f}" for group, ms in f.cpu_ms.items())
+    return (
+        f"{f.kind:20} {f.accepted_s:9,.0f}/s  p50 {f.p50_ms:6.1f}  p99 {f.p99_ms:6.1f} ms  final {f.final_s:8,.0f}/s"
+        f" (during {f.final_during_s:,.0f}, drained in {f.drain_s:.2f} s)  CPU {total_cpu_ms(f):.3f} ms ({groups})"
+        f"  PSS {f.pss_mb:.0f} MB  others {f.others_cores:.2f} cores{'' if f.quiet else ', noisy'}  bad {f.bad}"
+    )
+
+
+def document(seen: list[Figures]) -> list[dict[str, Any]]:
+    return [asdict(figures) for figures in seen]
+
+
+def text(seen: list[Figures], arguments: argparse.Namespace, began: datetime) -> str:
+    """The page. No figure is promised by a test: they move with disk and neighbours."""
+    lines = ["# Benchmarks", "", *_settings(seen, arguments, began), ""]
+    lines += ["| measure | floor | aim | measured: median [least–most] |", "|---|---|---|---|"]
+    for name, kind, measure, digits, floor, aim in ROWS:
+        if values := [measure(f) for f in seen if f.kind == kind]:
+            lines.append(f"| {name} | {floor} | {aim} | {_spread(values, digits)} |")
+    lines += ["", *_ratios(seen), "", *_groups(seen), ""]
+    return "\n".join(lines)
+
+
+def _settings(seen: list[Figures], arguments: argparse.Namespace, began: datetime) -> list[str]:
+    noisy = median(f.others_cores for f in seen if f.cpu_ms)
+    rounds = f"{arguments.rounds} interleaved rounds of {arguments.seconds} s, 64 connections"
+    return [
+        f"Written by `make bench` on {began:%Y-%m-%d}: {psutil.cpu_count()} cores ({_processor()}),"
+        f" {psutil.virtual_memory().total / 2**30:.0f} GiB, CPython {platform.python_version()}, {rounds}.",
+        "One api process, one worker, embedded PostgreSQL with fsync on, every reply after its commit, a channel that",
+        "answers at once. The load generator shares the cores. Other programs of the machine took"
+        f" {noisy:.2f} cores meanwhile.",
+        "",
+        "The bare server decodes the same request and answers it, and stores nothing: it is the limit of one process.",
+    ]
+
+
+def _processor() -> str:
+    models = [x for x in Path("/proc/cpuinfo").read_text().splitlines() if x.startswith("model name")]
+    return models[0].partition(": ")[2] if models else platform.machine()
+
+
+def _spread(values: list[float], digits: int) -> str:
+    return f"{median(values):,.{digits}f} [{min(values):,.{digits}f}–{max(values):,.{digits}f}]"
+
+
+def _ratios(seen: list[Figures]) -> list[str]:
+    """To the limit measured just before, and of full tables to empty ones."""
+    lines = []
+    for kind, limit in LIMITS.items():
+        pairs = [(b.accepted_s, a.accepted_s) for a, b in zip(seen, seen[1:], strict=False) if (a.kind, b.kind) == (limit, kind)]
+        if pairs:
+            lines.append(f"- {kind}: {median(ours / bare for ours, bare in pairs):.2f} of the bare server's rate")
+    full = [f.final_s for f in seen if f.kind == "single, full tables"]
+    if full:
+        slower = median(f.final_s for f in seen if f.kind == "single") / median(full) - 1
+        lines.append(f"- a message takes {slower:+.0%} time with full tables (at most +20 %)")
+    return lines
+
+
+def _groups(seen: list[Figures]) -> list[str]:
+    """Where the CPU goes, in ms per message."""
+    kinds = [k for k in dict.fromkeys(f.kind for f in seen if f.cpu_ms)]
+    names = list(next(f for f in seen if f.cpu_ms).cpu_ms)
+    lines = [f"| CPU, ms/message | {' | '.join(names)} |", "|---" * (len(names) + 1) + "|"]
+    for kind in kinds:
+        cells = [f"{median(f.cpu_ms[name] for f in seen if f.kind == kind):.3f}" for name in names]
+        lines.append(f"| {kind} | {' | '.join(cells)} |")
+    return lines

@@ -1,0 +1,101 @@
+"""A real `speedsms serve` in a folder of its own, the same command that an operator types, and how to kill it."""
+
+import asyncio
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from contextlib import suppress
+
+import psutil
+
+from speedsms.gateway.store.embedded.cluster import Cluster, ClusterSettings
+
+READY_S = 60
+_COMMAND = "import sys; from speedsms.cli import main; sys.exit(main())"
+
+
+class Gateway:
+    """One supervisor with its children. After `start`: base, token and url, of the database."""
+
+    def __init__(self, folder):
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        self._folder = folder
+        self._data = folder / "data"
+        self._ready = folder / "ready.json"
+        self._log = (folder / "log").open("wb")
+        self._environment = {n: v for n, v in os.environ.items() if not n.startswith("SPEEDSMS_")} | {
+            "SPEEDSMS_HTTP_PORT": str(port),
+            "SPEEDSMS_DATA_DIR": str(self._data),
+            "SPEEDSMS_WEBHOOKS_ALLOW_LOOPBACK": "true",
+            "SPEEDSMS_LOG_LEVEL": "warning",
+        }
+
+    async def start(self):
+        self._ready.unlink(missing_ok=True)
+        self._process = subprocess.Popen(  # noqa: ASYNC220 - a fork takes 1 ms
+            self._command("serve", "--demo", "--ready-file", str(self._ready)),
+            env=self._environment,
+            cwd=self._folder,
+            stdout=subprocess.DEVNULL,
+            stderr=self._log,
+        )
+        deadline = time.monotonic() + READY_S
+        while not self._ready.exists():
+            assert self._process.poll() is None and time.monotonic() < deadline, self.log()
+            await asyncio.sleep(0.05)
+        said = json.loads(self._ready.read_text())
+        self.base, self.token = said["url"], said["token"]
+        self.url = Cluster(ClusterSettings(self._data)).admin_url
+
+    def stop(self):
+        self._process.terminate()
+        code = self._process.wait(30)
+        self._log.close()
+        assert code == 0, self.log()
+
+    def log(self):
+        return (self._folder / "log").read_text()[-4000:]
+
+    def cli(self, *arguments):
+        done = subprocess.run(
+            self._command(*arguments), env=self._environment, cwd=self._folder, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stderr
+
+    @staticmethod
+    def _command(*arguments):
+        return [sys.executable, "-c", _COMMAND, *arguments]
+
+    async def kill(self, victim):
+        """kill -9 of `api`, `worker`, `postgres`, or of the whole `tree`, which is then started again."""
+        if victim == "postgres":
+            return os.kill(self._postmaster(), signal.SIGKILL)
+        if victim != "tree":
+            return [child.kill() for child in await self._children(victim)]
+        doomed = [psutil.Process(self._process.pid), psutil.Process(self._postmaster())]
+        for process in [*doomed, *(child for parent in doomed for child in parent.children(recursive=True))]:
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
+        self._process.wait()
+        return await self.start()
+
+    def _postmaster(self):
+        return int((self._data / "pgdata/postmaster.pid").read_text().splitlines()[0])
+
+    async def _children(self, role):
+        """The living children of a role; waits for a supervisor that is just about to start one."""
+        while True:
+            found = []
+            for child in psutil.Process(self._process.pid).children():
+                with suppress(psutil.NoSuchProcess, psutil.ZombieProcess):
+                    if ["speedsms.gateway.app", role] == child.cmdline()[2:4]:
+                        found.append(child)
+            if found:
+                return found
+            await asyncio.sleep(0.01)

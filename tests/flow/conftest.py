@@ -1,0 +1,162 @@
+"""A whole gateway in the test's process: the real application, worker and database, a clock that stands still."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from speedsms.gateway.app.api import ApiProcess
+from speedsms.gateway.app.drain import until_done
+from speedsms.gateway.app.worker import Worker
+from speedsms.gateway.net import Net
+from speedsms.gateway.config import Settings, WebhookSettings
+from speedsms.gateway.rules.request import Accepted, Key, Reply, Send
+from speedsms.gateway.store import admin, endpoints, ledger, routing
+from speedsms.gateway.store.accounts import Caller
+from speedsms.gateway.store.db import Database
+from speedsms.gateway.store.routing import PriceRow
+from speedsms.gateway.web.api import write
+
+PRICE_VND = 250
+
+
+class Clock:
+    """Wall time of the gateway under test."""
+
+    def __init__(self) -> None:
+        self.now = datetime.now(UTC).replace(microsecond=0)
+
+    def __call__(self) -> datetime:
+        return self.now
+
+    def advance(self, **by: float) -> None:
+        self.now += timedelta(**by)
+
+
+@dataclass(slots=True)
+class Gateway:
+    """One account `alice` with money, everything routed to a simulator channel, a sink for her webhooks."""
+
+    db: Database
+    process: ApiProcess
+    worker: Worker
+    clock: Clock
+    settings: Settings
+    sink: "Sink"
+    account: int = 0
+    test: bool = False
+    callers: dict[bool, Caller] = field(default_factory=dict)
+
+    async def send(self, *to: str, content: str = "Xin chao", key: Key | None = None, test: bool = False, **more: Any) -> Reply:
+        send = Send(to, content, more.pop("sms_type", 2), more.pop("sender", ""), **more)
+        return await self.process.acceptor.send(self.callers[test], send, key, write.accepted)
+
+    async def accept(self, *to: str, **more: Any) -> Accepted:
+        """Like `send`, but gives what was accepted instead of its bytes."""
+        seen: list[Accepted] = []
+        send = Send(to, more.pop("content", "Xin chao"), more.pop("sms_type", 2), more.pop("sender", ""), **more)
+
+        def render(accepted: Accepted) -> Reply:
+            seen.append(accepted)
+            return write.accepted(accepted)
+
+        await self.process.acceptor.send(self.callers[False], send, None, render)
+        return seen[-1]
+
+    async def drain(self) -> dict[str, int]:
+        return await until_done(self.db, self.worker, self.clock)
+
+    async def one(self, sql: str, **params: Any) -> Any:
+        return (await self.db.read(sql, **params))[0][0]
+
+    async def finals(self) -> list[tuple[int, str]]:
+        """(status, cause) of each final message, in order."""
+        rows = await self.db.read("SELECT status, cause FROM final ORDER BY message")
+        return [(status, cause) for status, cause in rows]
+
+    async def check_ledger(self) -> None:
+        """Balance is the sum of transfers, holding is what is in flight: difference 0 đ (I5, I11)."""
+        async with await self.db.connect() as connection:
+            differences = [d async for d in ledger.check(connection)]
+        assert all(d.agrees for d in differences), differences
+
+    async def configure(self, **settings: Any) -> None:
+        """Change the settings of the simulator channel."""
+        async with self.db.transaction() as connection:
+            await routing.set_channel(connection, "simulator", settings)
+        await self.worker.load()
+
+
+class Sink:
+    """The customer's receiver: keeps every POST, answers what the test says."""
+
+    def __init__(self) -> None:
+        self.posts: list[tuple[dict[str, str], bytes]] = []
+        self.answers: list[int] = []
+        self.port = 0
+
+    @property
+    def bodies(self) -> list[bytes]:
+        return [body for _, body in self.posts]
+
+    async def answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            while True:
+                head = (await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
+                headers = dict(line.lower().split(": ", 1) for line in head[1:] if line)
+                body = await reader.readexactly(int(headers.get("content-length", "0")))
+                self.posts.append((headers, body))
+                status = self.answers.pop(0) if self.answers else 200
+                writer.write(f"HTTP/1.1 {status} X\r\nContent-Length: 0\r\n\r\n".encode())
+                await writer.drain()
+        except (asyncio.IncompleteReadError, ConnectionResetError):
+            writer.close()
+
+
+@pytest.fixture
+async def sink() -> AsyncIterator[Sink]:
+    sink = Sink()
+    server = await asyncio.start_server(sink.answer, "127.0.0.1", 0)
+    sink.port = server.sockets[0].getsockname()[1]
+    yield sink
+    server.close()
+
+
+@pytest.fixture
+async def gateway(database_url: str, sink: Sink, tmp_path: Any) -> AsyncIterator[Gateway]:
+    clock = Clock()
+    settings = Settings(data_dir=tmp_path, webhooks=WebhookSettings(allow_loopback=True))
+    async with Database(database_url, name="test") as db:
+        process = ApiProcess(Database(database_url, name="test api"), settings, now=clock)
+        net = Net(allow_loopback=True)
+        worker = Worker(Database(database_url, name="test worker"), settings, now=clock, net=net)
+        gateway = Gateway(db, process, worker, clock, settings, sink)
+        tokens = {False: "ss_live_alice_000000000000", True: "ss_test_alice_000000000000"}
+        async with db.transaction() as connection:
+            gateway.account = await admin.create_account(connection, "alice", "alice@example.test")
+            await admin.set_account(connection, "alice", {"rate_limit": 100_000}, api_enabled=True)
+            await ledger.topup(connection, gateway.account, 100_000, "first", clock())
+            await routing.set_price(connection, PriceRow("sms", 2, "", "", PRICE_VND, False))
+            await routing.add_route(connection, "simulator")
+            for test, token in tokens.items():
+                await admin.add_token(connection, "alice", token, test=test)
+        for event in ("report", "sms"):
+            await endpoints.add(db, gateway.account, event, f"http://127.0.0.1:{sink.port}/hook", "whsec_AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=")
+        for test, token in tokens.items():
+            caller = await process.directory.caller(token.encode())
+            assert caller
+            gateway.callers[test] = caller
+        stop = asyncio.Event()
+        committer = asyncio.create_task(process.acceptor.run())
+        working = asyncio.create_task(worker.run(stop))
+        yield gateway
+        stop.set()
+        await working
+        net.close()
+        committer.cancel()
+        await asyncio.gather(committer, return_exceptions=True)
+        await process.db.close()
+

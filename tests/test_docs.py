@@ -1,0 +1,133 @@
+"""The reference pages say what the code says, and the catalogue knows every refusal."""
+
+import importlib.util
+import re
+from pathlib import Path
+
+import pytest
+
+from speedsms.catalogue import ENTRIES
+from speedsms.cli import COMMANDS, GROUPS
+from speedsms.gateway.config import catalogue
+from speedsms.gateway.store.admin import AccountSettings
+from speedsms.wire import Code, Reason
+
+ROOT = Path(__file__).parent.parent
+SPECIFIED = ROOT / "spec/protocol.md"
+PROSE = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
+
+
+def _tool(name):
+    spec = importlib.util.spec_from_file_location(f"{name}_tool", ROOT / f"tools/{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize("name", ["settings.md", "cli.md", "codes.md"])
+def test_generated_pages_are_fresh(name):
+    """`make docs` was run after the last change of a setting, a command or a refusal."""
+    assert (ROOT / "docs/reference" / name).read_text("utf8") == _tool("docs").PAGES[name]()
+
+
+def test_every_setting_is_documented():
+    """Name, variable and purpose of each stand in the reference."""
+    page = (ROOT / "docs/reference/settings.md").read_text("utf8")
+    assert not [s.path for s in catalogue() if s.variable not in page or s.description not in page]
+    assert not [name for name in AccountSettings.__struct_fields__ if f"| `{name}` |" not in page]
+
+
+def test_every_command_is_documented():
+    """Each command and each group has its line."""
+    page = (ROOT / "docs/reference/cli.md").read_text("utf8")
+    assert not [command.path for command in COMMANDS if f"`{command.path}`" not in page]
+    assert {command.path.split()[0] for command in COMMANDS if " " in command.path} == set(GROUPS)
+
+
+def test_every_refusal_is_explained():
+    """Each reason slug has its entry in both languages, under the codes of protocol §6.3."""
+    assert {place for place in ENTRIES if isinstance(place, Reason)} == set(Reason)
+    assert {code for entry in ENTRIES.values() for code in entry.codes} == set(Code)
+    for entry in ENTRIES.values():
+        for words in (entry.en, entry.vi):
+            assert words.title
+            assert words.cause.endswith(".")
+            assert words.fix.endswith(".")
+        assert entry.en != entry.vi
+
+
+def test_the_catalogue_agrees_with_the_protocol():
+    """The table of §6.3 is the catalogue's: code by code, slug by slug."""
+    section = SPECIFIED.read_text("utf8").partition("### 6.3")[2].partition("\n## 7")[0]
+    rows = re.findall(r"^\| ([0-9, ]+) \| (.+) \|$", section, re.MULTILINE)
+    found = {
+        (code, slug)
+        for codes, slugs in rows
+        for code in codes.split(", ")
+        for slug in re.findall(r"`(\w+)`", slugs)
+    }
+    ours = {(str(code), str(place)) for place, entry in ENTRIES.items() for code in entry.codes}
+    shared = {pair for pair in found if pair[0] in {"007", "008", "009"}}  # one row names three codes
+    assert ours - shared == found - shared
+    assert ours <= found
+
+
+def test_framework_answers_are_explained():
+    """Each HTTP status of protocol §1.4 that a client meets has its entry."""
+    assert {place for place in ENTRIES if not isinstance(place, Reason)} == {
+        401,
+        404,
+        405,
+        409,
+        413,
+        415,
+        422,
+        429,
+        500,
+    }
+
+
+def test_every_switch_of_the_protocol_can_be_set():
+    """What §17 calls a switch of the installation is a setting."""
+    paths = {setting.path for setting in catalogue()}
+    assert {
+        "compat.get_send",
+        "compat.public_http",
+        "sms.max_parts",
+        "sms.gsm_only",
+        "sender.allow_space",
+    } <= paths
+
+
+def test_the_lifecycle_is_drawn_from_the_table():
+    """`make docs` was run after the last change of rules/state.py."""
+    lifecycle = _tool("lifecycle")
+    page = lifecycle.PAGE.read_text("utf8")
+    assert lifecycle.drawn(page) == page
+
+
+@pytest.mark.parametrize("page", PROSE, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_lead_somewhere(page):
+    """Every relative link of a page names a file that exists, and an anchor of it if it names one."""
+    for target, anchor in re.findall(r"\]\((?!https?:)([^)#\s]*)#?([^)\s]*)\)", page.read_text("utf8")):
+        linked = (page.parent / target).resolve() if target else page
+        assert linked.exists(), target
+        if anchor:
+            assert anchor in _anchors(linked.read_text("utf8")), f"{target}#{anchor}"
+
+
+def _anchors(text):
+    heads = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
+    spelt = {re.sub(r"[^\w\- ]", "", head.lower()).strip().replace(" ", "-") for head in heads}
+    return spelt | set(re.findall(r'<a id="([^"]+)"', text))
+
+
+@pytest.mark.parametrize("page", PROSE, ids=lambda page: str(page.relative_to(ROOT)))
+def test_pages_use_commands_and_settings_that_exist(page):
+    """A command or variable shown to a reader is one of this release."""
+    text = page.read_text("utf8")
+    known = {"SPEEDSMS_CONFIG", "SPEEDSMS_TEST_DATABASE_URL", *(s.variable for s in catalogue())}
+    assert set(re.findall(r"SPEEDSMS_[A-Z_]+[A-Z]", text)) <= known
+    paths = {command.path for command in COMMANDS} | {"segments"}
+    for words in re.findall(r"^(?:[A-Z_]+=\S+ )*speedsms ([a-z]+(?: [a-z]+)?)", text, re.MULTILINE):
+        assert words in paths or words.split()[0] in paths, words

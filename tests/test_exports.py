@@ -1,0 +1,60 @@
+"""What `pip install speedsms` brings: one dependency, few names, no gateway."""
+
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+
+
+def _loaded(statement):
+    script = f"import sys; {statement}; print(*sorted(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    return set(done.stdout.split())
+
+
+def test_the_only_base_dependency_is_the_http_client():
+    """Everything else is an extra (stack.md §1)."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf8"))["project"]
+    assert [name.partition(">")[0] for name in project["dependencies"]] == ["httpx2"]
+
+
+def test_importing_the_package_loads_no_gateway():
+    """Neither `speedsms` nor its commands pull in the server or what it needs (PR-4)."""
+    for statement in ("import speedsms", "import speedsms.cli", "import speedsms.catalogue"):
+        loaded = _loaded(statement)
+        assert not [name for name in loaded if name.startswith("speedsms.gateway")]
+        assert not loaded & {
+            "psycopg",
+            "aiohttp",
+            "uvicorn",
+            "structlog",
+            "msgspec",
+            "cyclopts",
+            "rich",
+            "asyncio",
+        }
+
+
+def test_the_tree_of_commands_loads_no_gateway():
+    """`speedsms --help` needs the [cli] extra only."""
+    pytest.importorskip("cyclopts", reason="the extra [cli] is not installed")
+    loaded = _loaded("from speedsms.cli import build; build()")
+    assert not [name for name in loaded if name.startswith("speedsms.gateway")]
+
+
+def test_public_names():
+    """A name more or less is a decision."""
+    names = "sorted(n for n in dir(speedsms) if not n.startswith('_'))"
+    script = f"import speedsms; print(*{names}, speedsms.__version__)"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text("utf8"))["project"]["version"]
+    assert done.stdout.split() == [version]
+
+
+def test_the_package_says_that_it_is_typed():
+    """Type checkers read our annotations only beside this file."""
+    assert (ROOT / "src/speedsms/py.typed").exists()
