@@ -2,7 +2,9 @@
 
 PYTHON ?= python3
 PORT ?= 8100
-DATA ?= .data
+# Root's home is closed to the account that PostgreSQL then runs as, and so is a checkout inside it.
+CLOSED = $(shell d='$(CURDIR)'; while [ "$$d" != / ]; do find "$$d" -maxdepth 0 ! -perm -001; d=$$(dirname "$$d"); done)
+DATA ?= $(if $(and $(filter 0,$(shell id -u)),$(CLOSED)),/var/lib/speedsms-demo,.data)
 READY ?=
 VECTORS ?= tests/wire/vectors
 ARGS ?=
@@ -20,6 +22,7 @@ help: ## this list
 		do printf '  make %-10s %s\n' "$$name" "$$text"; done
 
 run: $(VENV)/gateway ## start the whole gateway with its own PostgreSQL and the simulator (PORT=8100 DATA=.data READY=file)
+	@echo 'data in $(DATA)'
 	@SPEEDSMS_HTTP_PORT=$(PORT) SPEEDSMS_DATA_DIR=$(abspath $(DATA)) \
 		exec $(BIN)/speedsms serve --demo $(if $(READY),--ready-file $(abspath $(READY)))
 

@@ -16,8 +16,8 @@ from typing import Any
 
 import psutil
 import psycopg
-
 from machine import cpu_s, pss_mb
+
 from speedsms.gateway.store.embedded.cluster import Cluster, ClusterSettings
 
 ACCOUNT = "bench"
@@ -56,7 +56,8 @@ class Gateway:
         """The raw request of the open loop; {N} is its counter."""
         body = f'{{"to":["84912345678"],"content":"{CONTENT} {{N}}","sms_type":2,"sender":""}}'
         head = (
-            f"POST /index.php/sms/send HTTP/1.1\r\nHost: 127.0.0.1:{self.port}\r\nContent-Type: application/json\r\n"
+            f"POST /index.php/sms/send HTTP/1.1\r\nHost: 127.0.0.1:{self.port}\r\n"
+            "Content-Type: application/json\r\n"
             f"Authorization: Basic {self.credentials}\r\nContent-Length: {len(body) + 6}\r\n\r\n"
         )
         path = directory / "request"
@@ -64,7 +65,7 @@ class Gateway:
         return path
 
     def one(self, sql: str, **params: object) -> tuple[Any, ...]:
-        row: tuple[Any, ...] | None = self.db.execute(sql, params).fetchone()  # type: ignore[call-overload]  # dynamic
+        row: tuple[Any, ...] | None = self.db.execute(sql, params).fetchone()
         assert row
         return row
 
@@ -79,9 +80,10 @@ class Gateway:
     def finals(self, since: datetime, until: datetime) -> tuple[int, int, datetime]:
         """(messages that became final since, those of them up to `until`, when the last one did)."""
         return self.one(
-            """SELECT count(*), count(*) FILTER (WHERE at <= %(until)s), coalesce(max(at), %(since)s) FROM final
-               WHERE account_id = (SELECT id FROM account WHERE name = %(account)s)
-               AND message >= first_id(%(since)s::timestamptz - interval '1 minute', 38) AND at >= %(since)s""",
+            """SELECT count(*), count(*) FILTER (WHERE at <= %(until)s), coalesce(max(at), %(since)s)
+               FROM final WHERE account_id = (SELECT id FROM account WHERE name = %(account)s)
+               AND message >= first_id(%(since)s::timestamptz - interval '1 minute', 38)
+               AND at >= %(since)s""",
             since=since,
             until=until,
             account=ACCOUNT,
@@ -121,14 +123,21 @@ def _await(ready: Path, serve: subprocess.Popen[bytes]) -> None:
     deadline = time.monotonic() + _READY_S
     while not ready.exists():
         if serve.poll() is not None or time.monotonic() > deadline:
-            raise SystemExit(f"bench: the gateway did not start (exit code {serve.returncode}); it says why above")
+            raise SystemExit(
+                f"bench: the gateway did not start (exit code {serve.returncode}); it says why above"
+            )
         time.sleep(0.05)
 
 
 def speedsms(words: list[str], environment: dict[str, str], directory: Path) -> Any:
     """One command; its data."""
     done = subprocess.run(
-        [*_COMMAND, *words, "--json"], env=environment, cwd=directory, check=True, capture_output=True, text=True
+        [*_COMMAND, *words, "--json"],
+        env=environment,
+        cwd=directory,
+        check=True,
+        capture_output=True,
+        text=True,
     )
     return json.loads(done.stdout)["data"]
 
@@ -143,7 +152,9 @@ def _furnish(environment: dict[str, str], directory: Path) -> str:
         ["route", "add", "null"],
     ):
         speedsms(words, environment, directory)
-    (settings,) = [c["settings"] for c in speedsms(["channel", "list"], environment, directory) if c["name"] == "null"]
+    (settings,) = [
+        c["settings"] for c in speedsms(["channel", "list"], environment, directory) if c["name"] == "null"
+    ]
     assert settings == {"mode": "null"}, settings
     return str(speedsms(["token", "create", ACCOUNT], environment, directory)["token"])
 

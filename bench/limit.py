@@ -20,7 +20,9 @@ class Request(msgspec.Struct, frozen=True):
 _decode = msgspec.json.Decoder(Request).decode
 
 
-async def app(scope: Message, receive: Callable[[], Awaitable[Message]], send: Callable[[Message], Awaitable[None]]) -> None:
+async def app(
+    scope: Message, receive: Callable[[], Awaitable[Message]], send: Callable[[Message], Awaitable[None]]
+) -> None:
     assert scope["type"] == "http"
     chunks = [message := await receive()]
     while message["more_body"]:

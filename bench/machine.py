@@ -40,11 +40,9 @@ def build() -> None:
 
 def closed_loop(url: str, seconds: int, environment: dict[str, str]) -> Load:
     """As fast as replies come, over CONNECTIONS connections."""
-    output, cpu_s = _run(
-        ["wrk", "-t1", f"-c{CONNECTIONS}", f"-d{seconds}s", "--timeout", "20s", "--latency"]
-        + ["-s", str(HERE / "load.lua"), url],
-        os.environ | environment,
-    )
+    command = ["wrk", "-t1", f"-c{CONNECTIONS}", f"-d{seconds}s", "--timeout", "20s", "--latency"]
+    script = ["-s", str(HERE / "load.lua"), url]
+    output, cpu_s = _run([*command, *script], os.environ | environment)
     answered = int(_found(r"(\d+) requests in", output, "0"))
     bad = int(_found(r"Non-2xx or 3xx responses: (\d+)", output, "0"))
     rate = float(_found(r"Requests/sec:\s+([\d.]+)", output, "0"))
@@ -54,11 +52,9 @@ def closed_loop(url: str, seconds: int, environment: dict[str, str]) -> Load:
 
 def open_loop(port: int, rate: float, seconds: int, template: Path) -> Load:
     """At a fixed rate; latency counts from the moment a request was due."""
-    output, cpu_s = _run(
-        [str(TOOLS / "hgen"), "-P", str(port), "-c", str(CONNECTIONS), "-r", str(rate), "-d", str(seconds)]
-        + ["-f", str(template)],
-        dict(os.environ),
-    )
+    command = [str(TOOLS / "hgen"), "-P", str(port), "-c", str(CONNECTIONS)]
+    command += ["-r", str(rate), "-d", str(seconds), "-f", str(template)]
+    output, cpu_s = _run(command, dict(os.environ))
     seen = json.loads(output)
     return Load(seen["ok"], seen["bad"] + seen["lost"], seen["rps"], seen["p50_ms"], seen["p99_ms"], cpu_s)
 
@@ -109,8 +105,8 @@ def cpu_s(processes: list[psutil.Process], server: psutil.Process | None = None)
                 total += sum(child.cpu_times()[:2])
             except psutil.NoSuchProcess:  # it is in its parent's sum now
                 continue
-    return total
+    return float(total)
 
 
 def pss_mb(processes: list[psutil.Process]) -> float:
-    return sum(p.memory_full_info().pss for p in processes) / 1e6
+    return float(sum(p.memory_full_info().pss for p in processes)) / 1e6

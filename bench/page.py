@@ -5,6 +5,7 @@ import platform
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
+from itertools import pairwise
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -51,14 +52,28 @@ ROWS: tuple[tuple[str, str, Measure, int, str, str], ...] = (
     ("1 recipient: seconds to drain", "single", lambda f: f.drain_s, 2, "", ""),
     ("half load: accept p50, ms", "half", lambda f: f.p50_ms, 1, "", ""),
     ("half load: accept p99, ms", "half", lambda f: f.p99_ms, 1, "≤ 25", "8"),
-    ("100 recipients: numbers accepted and committed/s", "hundred", lambda f: f.accepted_s, 0, "≥ 50,000", "120,000"),
+    (
+        "100 recipients: numbers accepted and committed/s",
+        "hundred",
+        lambda f: f.accepted_s,
+        0,
+        "≥ 50,000",
+        "120,000",
+    ),
     ("100 recipients: numbers/s until final", "hundred", lambda f: f.final_s, 0, "", ""),
     ("1 recipient: CPU of all processes, ms/message", "single", total_cpu_ms, 3, "≤ 0.30", "0.16"),
     ("100 recipients: CPU of all processes, ms/message", "hundred", total_cpu_ms, 3, "", ""),
     ("memory of all Python processes (PSS), MB", "single", lambda f: f.pss_mb, 0, "≤ 200", "120"),
     ("bare server, 1 recipient: requests/s", "limit", lambda f: f.accepted_s, 0, "", ""),
     ("bare server, 100 recipients: numbers/s", "limit hundred", lambda f: f.accepted_s, 0, "", ""),
-    ("full tables, 1 recipient: messages/s until final", "single, full tables", lambda f: f.final_s, 0, "", ""),
+    (
+        "full tables, 1 recipient: messages/s until final",
+        "single, full tables",
+        lambda f: f.final_s,
+        0,
+        "",
+        "",
+    ),
     ("full tables, 1 recipient: CPU, ms/message", "single, full tables", total_cpu_ms, 3, "", ""),
 )
 
@@ -67,11 +82,13 @@ def line(f: Figures) -> str:
     """One load in one line of the terminal."""
     if f.kind.startswith("limit"):
         return f"{f.kind:20} {f.accepted_s:9,.0f}/s  p50 {f.p50_ms:6.1f}  p99 {f.p99_ms:6.1f} ms"
+    latency = f"p50 {f.p50_ms:6.1f}  p99 {f.p99_ms:6.1f} ms"
     groups = " ".join(f"{group} {ms:.3f}" for group, ms in f.cpu_ms.items())
     return (
-        f"{f.kind:20} {f.accepted_s:9,.0f}/s  p50 {f.p50_ms:6.1f}  p99 {f.p99_ms:6.1f} ms  final {f.final_s:8,.0f}/s"
-        f" (during {f.final_during_s:,.0f}, drained in {f.drain_s:.2f} s)  CPU {total_cpu_ms(f):.3f} ms ({groups})"
-        f"  PSS {f.pss_mb:.0f} MB  others {f.others_cores:.2f} cores{'' if f.quiet else ', noisy'}  bad {f.bad}"
+        f"{f.kind:20} {f.accepted_s:9,.0f}/s  {latency}  final {f.final_s:8,.0f}/s"
+        f" (during {f.final_during_s:,.0f}, drained in {f.drain_s:.2f} s)"
+        f"  CPU {total_cpu_ms(f):.3f} ms ({groups})  PSS {f.pss_mb:.0f} MB"
+        f"  others {f.others_cores:.2f} cores{'' if f.quiet else ', noisy'}  bad {f.bad}"
     )
 
 
@@ -92,15 +109,16 @@ def text(seen: list[Figures], arguments: argparse.Namespace, began: datetime) ->
 
 def _settings(seen: list[Figures], arguments: argparse.Namespace, began: datetime) -> list[str]:
     noisy = median(f.others_cores for f in seen if f.cpu_ms)
-    rounds = f"{arguments.rounds} interleaved rounds of {arguments.seconds} s, 64 connections"
+    memory_gib = psutil.virtual_memory().total / 2**30
+    machine = f"{psutil.cpu_count()} cores ({_processor()}), {memory_gib:.0f} GiB"
     return [
-        f"Written by `make bench` on {began:%Y-%m-%d}: {psutil.cpu_count()} cores ({_processor()}),"
-        f" {psutil.virtual_memory().total / 2**30:.0f} GiB, CPython {platform.python_version()}, {rounds}.",
-        "One api process, one worker, embedded PostgreSQL with fsync on, every reply after its commit, a channel that",
-        "answers at once. The load generator shares the cores. Other programs of the machine took"
-        f" {noisy:.2f} cores meanwhile.",
+        f"Written by `make bench` on {began:%Y-%m-%d}: {machine}, CPython {platform.python_version()};",
+        f"{arguments.rounds} interleaved rounds of {arguments.seconds} s, 64 connections.",
+        "One api process, one worker, embedded PostgreSQL with fsync on, every reply after its commit,",
+        "a channel that answers at once. The load generator shares the cores; other programs took",
+        f"{noisy:.2f} cores meanwhile.",
         "",
-        "The bare server decodes the same request and answers it, and stores nothing: it is the limit of one process.",
+        "The bare server decodes the same request and answers it, and stores nothing: the limit.",
     ]
 
 
@@ -117,9 +135,11 @@ def _ratios(seen: list[Figures]) -> list[str]:
     """To the limit measured just before, and of full tables to empty ones."""
     lines = []
     for kind, limit in LIMITS.items():
-        pairs = [(b.accepted_s, a.accepted_s) for a, b in zip(seen, seen[1:], strict=False) if (a.kind, b.kind) == (limit, kind)]
+        pairs = [(b.accepted_s, a.accepted_s) for a, b in pairwise(seen) if (a.kind, b.kind) == (limit, kind)]
         if pairs:
-            lines.append(f"- {kind}: {median(ours / bare for ours, bare in pairs):.2f} of the bare server's rate")
+            lines.append(
+                f"- {kind}: {median(ours / bare for ours, bare in pairs):.2f} of the bare server's rate"
+            )
     full = [f.final_s for f in seen if f.kind == "single, full tables"]
     if full:
         slower = median(f.final_s for f in seen if f.kind == "single") / median(full) - 1
@@ -129,7 +149,7 @@ def _ratios(seen: list[Figures]) -> list[str]:
 
 def _groups(seen: list[Figures]) -> list[str]:
     """Where the CPU goes, in ms per message."""
-    kinds = [k for k in dict.fromkeys(f.kind for f in seen if f.cpu_ms)]
+    kinds = list(dict.fromkeys(f.kind for f in seen if f.cpu_ms))
     names = list(next(f for f in seen if f.cpu_ms).cpu_ms)
     lines = [f"| CPU, ms/message | {' | '.join(names)} |", "|---" * (len(names) + 1) + "|"]
     for kind in kinds:

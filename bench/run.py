@@ -1,4 +1,4 @@
-"""Measures the gateway and writes docs/benchmarks.md: `make bench`, or `python bench/run.py --quick` to try it.
+"""Measures the gateway and writes docs/benchmarks.md: `make bench`, or `bench/run.py --quick` to try it.
 
 Rounds are interleaved with the bare server that answers the same request, since figures move with the machine
 and its neighbours: judge by the ratio. The load generator shares the cores.
@@ -8,7 +8,7 @@ import argparse
 import json
 import os
 import shutil
-import statistics
+import signal
 import subprocess
 import sys
 import tempfile
@@ -84,7 +84,9 @@ def _bare(url: str, seconds: int, recipients: int) -> page.Figures:
     quiet()
     load = _closed(url, seconds, "bm9ib2R5Ong=", recipients)
     kind = "limit hundred" if recipients > 1 else "limit"
-    return page.Figures(kind=kind, accepted_s=load.rate * recipients, p50_ms=load.p50_ms, p99_ms=load.p99_ms, bad=load.bad)
+    return page.Figures(
+        kind=kind, accepted_s=load.rate * recipients, p50_ms=load.p50_ms, p99_ms=load.p99_ms, bad=load.bad
+    )
 
 
 def _say(figures: page.Figures) -> page.Figures:
@@ -120,13 +122,16 @@ def _run(arguments: argparse.Namespace, directory: Path) -> list[page.Figures]:
             seen += [_say(figures) for figures in _stocked(gate, bare, rounds, seconds, directory)]
         here = os.environ | {"SPEEDSMS_DATA_DIR": str(directory / "data")}
         difference_vnd = speedsms(["ledger", "check"], here, directory)["difference_vnd"]
-        print(f"ledger check: difference {difference_vnd} VND over {gate.one('SELECT count(*) FROM message')[0]} messages")
+        stored = gate.one("SELECT count(*) FROM message")[0]
+        print(f"ledger check: difference {difference_vnd} VND over {stored:,} messages")
     return seen
 
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
-    parser.add_argument("--quick", action="store_true", help="2 rounds of 3 s with empty tables; writes no page")
+    parser.add_argument(
+        "--quick", action="store_true", help="2 rounds of 3 s with empty tables; writes no page"
+    )
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=int, default=8)
     parser.add_argument("--stock", type=int, default=5_000_000, help="messages stored for the last rounds")
@@ -141,6 +146,7 @@ def main() -> None:
     arguments = _arguments()
     if not shutil.which("wrk"):
         raise SystemExit("bench: wrk is not on PATH: install the package wrk")
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that the gateway is stopped with us
     build()
     directory = Path(tempfile.mkdtemp(prefix="speedsms-bench-", dir=arguments.dir))
     directory.chmod(0o755)  # the server's account must get through to its data
@@ -156,7 +162,6 @@ def main() -> None:
     if not arguments.quick:
         (HERE.parent / "docs/benchmarks.md").write_text(text)
     print(text)
-    print("medians:", {f: round(statistics.median(x.final_s for x in seen if x.kind == f)) for f in ("single", "hundred")})
 
 
 if __name__ == "__main__":

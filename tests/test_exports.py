@@ -1,11 +1,13 @@
 """What `pip install speedsms` brings: one dependency, few names, no gateway."""
 
+import re
 import subprocess
 import sys
 import tomllib
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
 
 ROOT = Path(__file__).parent.parent
 
@@ -58,3 +60,29 @@ def test_public_names():
 def test_the_package_says_that_it_is_typed():
     """Type checkers read our annotations only beside this file."""
     assert (ROOT / "src/speedsms/py.typed").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "extra", "group"),
+    [("gateway", "gateway", None), ("dev", "gateway", "dev"), ("sdk", None, "dev")],
+)
+def test_locked_versions_are_those_of_the_project(name, extra, group):
+    """`make lock` was run after the last change of the dependencies; all have hashes (stack.md §8)."""
+    text = (ROOT / f"requirements/{name}.txt").read_text("utf8")
+    locked = dict(re.findall(r"^([\w.-]+)==([\w.]+)", text, re.MULTILINE))
+    assert not [block for block in re.split(r"\n(?=\w)", text) if "--hash=sha256:" not in block]
+    for wanted in map(Requirement, _wanted(extra, group)):
+        assert wanted.name in locked, wanted
+        assert wanted.specifier.contains(locked[wanted.name], prereleases=True), wanted
+
+
+def _wanted(extra, group):
+    """What pyproject.toml asks for, extras of our own followed."""
+    told = tomllib.loads((ROOT / "pyproject.toml").read_text("utf8"))
+    yield from told["project"]["dependencies"]
+    yield from told["dependency-groups"].get(group, ())
+    for line in told["project"]["optional-dependencies"].get(extra, ()):
+        if line.startswith("speedsms["):
+            yield from _wanted(line[len("speedsms[") : -1], None)
+        else:
+            yield line

@@ -1,4 +1,4 @@
-"""Joins the journals with the database. No product code: plain SQL over the documented tables (invariants §3)."""
+"""Joins the journals with the database: no product code, only SQL (invariants §3)."""
 
 import asyncio
 import time
@@ -109,7 +109,8 @@ def _check_money(url):
     wrong = _rows(
         url,
         "SELECT r.tran_id, r.total_vnd, sum(m.price_vnd), min(t.amount_vnd)"
-        " FROM request r JOIN message m ON m.id >> 7 = r.id LEFT JOIN transfer t ON t.ref = r.id << 7 AND t.leg = 0"
+        " FROM request r JOIN message m ON m.id >> 7 = r.id"
+        " LEFT JOIN transfer t ON t.ref = r.id << 7 AND t.leg = 0"
         " WHERE NOT r.test GROUP BY r.tran_id, r.id, r.total_vnd"
         " HAVING r.total_vnd <> sum(m.price_vnd) OR r.total_vnd IS DISTINCT FROM min(t.amount_vnd)",
     )

@@ -1,9 +1,8 @@
-"""A real `speedsms serve` in a folder of its own, the same command that an operator types, and how to kill it."""
+"""A real `speedsms serve` in a folder of its own, started as an operator starts it, and how to kill it."""
 
 import asyncio
 import json
 import os
-import signal
 import socket
 import subprocess
 import sys
@@ -47,7 +46,8 @@ class Gateway:
         )
         deadline = time.monotonic() + READY_S
         while not self._ready.exists():
-            assert self._process.poll() is None and time.monotonic() < deadline, self.log()
+            assert self._process.poll() is None, self.log()
+            assert time.monotonic() < deadline, self.log()
             await asyncio.sleep(0.05)
         said = json.loads(self._ready.read_text())
         self.base, self.token = said["url"], said["token"]
@@ -64,7 +64,12 @@ class Gateway:
 
     def cli(self, *arguments):
         done = subprocess.run(
-            self._command(*arguments), env=self._environment, cwd=self._folder, capture_output=True, text=True, check=False
+            self._command(*arguments),
+            env=self._environment,
+            cwd=self._folder,
+            capture_output=True,
+            text=True,
+            check=False,
         )
         assert done.returncode == 0, done.stderr
 
@@ -72,30 +77,36 @@ class Gateway:
     def _command(*arguments):
         return [sys.executable, "-c", _COMMAND, *arguments]
 
-    async def kill(self, victim):
-        """kill -9 of `api`, `worker`, `postgres`, or of the whole `tree`, which is then started again."""
+    async def kill(self, victim, dice):
+        """End `api`, `worker`, `postgres` or the whole `tree`, which is then started again, by `kill -9`."""
+        if victim == "tree":
+            return await self._kill_tree()
         if victim == "postgres":
-            return os.kill(self._postmaster(), signal.SIGKILL)
-        if victim != "tree":
-            return [child.kill() for child in await self._children(victim)]
+            # Its first process, or one session: then the first ends all others and recovers by itself.
+            first = psutil.Process(self._postmaster())
+            return dice.choice([first, dice.choice(_below(first, "[local]") or [first])]).kill()
+        supervisor = psutil.Process(self._process.pid)
+        while not (found := _below(supervisor, f"gateway.app {victim}")):  # noqa: ASYNC110 - a process sets no event
+            await asyncio.sleep(0.01)
+        return found[0].kill()
+
+    async def _kill_tree(self):
         doomed = [psutil.Process(self._process.pid), psutil.Process(self._postmaster())]
         for process in [*doomed, *(child for parent in doomed for child in parent.children(recursive=True))]:
             with suppress(psutil.NoSuchProcess):
                 process.kill()
         self._process.wait()
-        return await self.start()
+        await self.start()
 
     def _postmaster(self):
         return int((self._data / "pgdata/postmaster.pid").read_text().splitlines()[0])
 
-    async def _children(self, role):
-        """The living children of a role; waits for a supervisor that is just about to start one."""
-        while True:
-            found = []
-            for child in psutil.Process(self._process.pid).children():
-                with suppress(psutil.NoSuchProcess, psutil.ZombieProcess):
-                    if ["speedsms.gateway.app", role] == child.cmdline()[2:4]:
-                        found.append(child)
-            if found:
-                return found
-            await asyncio.sleep(0.01)
+
+def _below(parent, words):
+    """The living children whose command line holds these words."""
+    found = []
+    for child in parent.children():
+        with suppress(psutil.NoSuchProcess):
+            if words in " ".join(child.cmdline()):
+                found.append(child)
+    return found

@@ -16,7 +16,7 @@ FRAMEWORK_500 = 500
 
 @dataclass
 class Sent:
-    """One request by its unique text. replies: (HTTP status, body) of each try, None for a cut or a timeout."""
+    """One request, by its unique text. replies: (HTTP status, body) of each try; None: cut or too late."""
 
     content: str
     phones: list[str]
@@ -30,7 +30,7 @@ class Sent:
 
     @property
     def unknown(self):
-        """Whether it may exist without having been acknowledged: a cut, a timeout, HTTP 500, a key in flight."""
+        """Whether it may exist unacknowledged: a cut, a timeout, HTTP 500, a key in flight."""
         return any(reply is None or reply[0] in (FRAMEWORK_500, 409) for reply in self.replies)
 
     @property
@@ -52,7 +52,9 @@ class Client:
     async def open(self):
         connector = aiohttp.TCPConnector(limit=MOST_OPEN)
         timeout = aiohttp.ClientTimeout(total=TIMEOUT_S)
-        async with aiohttp.ClientSession(connector=connector, timeout=timeout, headers=self._auth) as self._session:
+        async with aiohttp.ClientSession(
+            connector=connector, timeout=timeout, headers=self._auth
+        ) as self._session:
             yield self
 
     def make(self, phones=1, *, keyed=False):
@@ -84,7 +86,7 @@ class Client:
             await asyncio.sleep(0.05)
 
     async def load(self, rate, stop):
-        """An open loop of `rate` requests a second: 85 % single, 10 % of five recipients, 5 % keyed, of three."""
+        """`rate` requests a second, come what may: 85 % to one recipient, 10 % to five, 5 % keyed."""
         loop = asyncio.get_running_loop()
         began, count, open_calls = loop.time(), 0, set()
         while not stop.is_set():
@@ -94,7 +96,9 @@ class Client:
                     self.left_out += 1
                     continue
                 dice = self._dice.random()
-                sent = self.make() if dice < 0.85 else self.make(5) if dice < 0.95 else self.make(3, keyed=True)
+                sent = (
+                    self.make() if dice < 0.85 else self.make(5) if dice < 0.95 else self.make(3, keyed=True)
+                )
                 call = asyncio.create_task(self.post(sent))
                 open_calls.add(call)
                 call.add_done_callback(open_calls.discard)

@@ -1,4 +1,4 @@
-"""The named crash points S1 to S17 of invariants §2, each killed, broken and stalled, on the simulator channel."""
+"""The crash points S1 to S17 of invariants §2, each killed, broken and stalled, on the simulator channel."""
 
 import asyncio
 import os
@@ -100,7 +100,7 @@ async def world(server, tmp_path_factory):
 
 
 async def prepare(url, folder, sink):
-    """An account with money and a webhook; its token, and one with a spend cap, whose requests go alone."""
+    """Makes an account with money and a webhook. Its token, and one whose requests go alone."""
     capped = admin.new_token()
     async with Database(url, name="test") as db:
         ready = await demo.welcome(db, folder, "", demo=True)
@@ -114,7 +114,7 @@ async def prepare(url, folder, sink):
 @pytest.mark.parametrize("step", [f"S{n}" for n in range(1, 18)])
 @pytest.mark.parametrize("action", ["kill", "raise", f"stall:{STALL_S}"])
 async def test_a_process_that_ends_between_two_steps(world, step, action):
-    """One keyed request, repeated until it succeeds: executed once, ended, told; the books agree to the đồng."""
+    """A keyed request, repeated until it succeeds, is executed once, ended and told; the books agree."""
     processes, client, capped, sink, url = world
     began = datetime.now(UTC)
     armed = processes.failpoint.with_suffix(".new")
@@ -129,6 +129,7 @@ async def test_a_process_that_ends_between_two_steps(world, step, action):
     print(check(url, client.sent, sink), f"{(datetime.now(UTC) - began).total_seconds():.1f} s")
     with psycopg.connect(url) as connection:
         assert connection.execute(
-            "SELECT count(*) FROM final f JOIN request r ON r.id = f.message >> 7 WHERE r.content = %s AND status = 0",
+            "SELECT count(*) FROM final f JOIN request r ON r.id = f.message >> 7"
+            " WHERE r.content = %s AND f.status = 0",
             [sent.content],
         ).fetchone() == (1,)

@@ -1,4 +1,4 @@
-"""Processes are killed at random moments under load; afterwards nothing is lost and the books agree (invariants §6)."""
+"""Processes are killed at random moments under load: nothing is lost, the books agree (invariants §6)."""
 
 import asyncio
 import os
@@ -15,9 +15,8 @@ from checker import check, drained
 from gateway import Gateway
 from journals import Client, Sink
 
-pytestmark = [pytest.mark.anyio, pytest.mark.faults, pytest.mark.timeout(420)]
-
 FULL = os.environ.get("SPEEDSMS_FAULTS") == "full"
+pytestmark = [pytest.mark.anyio, pytest.mark.faults, pytest.mark.timeout(0 if FULL else 420)]
 KILLS = 25 if FULL else 6  # of each kind
 RATE = 200  # requests a second
 BALANCE_VND = 1_000_000_000
@@ -44,7 +43,7 @@ async def kill_at_random(gateway, client, sink, dice):
     took = {victim: [] for victim in RECOVERED_S}
     for victim in victims:
         await asyncio.sleep(dice.uniform(0.1, 1.2))
-        await gateway.kill(victim)
+        await gateway.kill(victim, dice)
         took[victim].append(await recovery(client, sink))
     return took
 
@@ -56,7 +55,7 @@ async def replay(client):
 
 
 async def test_nothing_is_lost_when_processes_are_killed(folder):
-    """0 acknowledged requests lost, 0 partial, 0 đ difference, every final message told, back by itself in time."""
+    """0 acknowledged lost, 0 partial, 0 đ difference, every final message told, back by itself in time."""
     seed = int(os.environ.get("SPEEDSMS_SEED") or random.SystemRandom().randrange(10**9))
     print(f"\nSPEEDSMS_SEED={seed}")
     dice = random.Random(seed)
@@ -75,7 +74,9 @@ async def test_nothing_is_lost_when_processes_are_killed(folder):
         stop.set()
         await load
         await replay(client)
+        ended = time.monotonic()
         await drained(gateway.url)
+        print(f"drained {time.monotonic() - ended:.1f} s after the last request")
         figures = check(gateway.url, client.sent, sink)
     print(f"{figures}, arrivals left out {client.left_out}")
     rows = [(victim, len(s), statistics.median(s), max(s), RECOVERED_S[victim]) for victim, s in took.items()]
@@ -87,29 +88,31 @@ async def test_nothing_is_lost_when_processes_are_killed(folder):
 
 
 def write_report(seed, figures, rows):
-    """The page that a release publishes (invariants §15)."""
-    table = "\n".join("| {} | {} | {:.1f} s | {:.1f} s | {} s |".format(*row) for row in rows)
-    counts = "\n".join(f"| {name.replace('_', ' ')} | {value:,} |" for name, value in vars(figures).items())
-    REPORT.write_text(
-        f"""# Reliability
-
-Measured on {datetime.now(UTC):%Y-%m-%d} by `make faults`, seed {seed}, Python {platform.python_version()},
-{os.cpu_count()} processors. The load is {RATE} requests a second (85 % of one recipient, 10 % of five, 5 % of three
-with an `Idempotency-Key`) on the simulator channel, with the embedded database and `fsync` on; load generator and
-webhook receiver run on the same machine. Processes are ended by `kill -9` at random moments.
-
-Lost acknowledged requests 0, partial requests 0, ledger difference 0 đ, final messages without webhook 0.
-By the rule of three, {figures.acked:,} acknowledged requests without a loss bound its rate to {3 / figures.acked:.0e}
-with 95 % confidence, and {sum(row[1] for row in rows)} kills the rate of a fault to {300 / sum(row[1] for row in rows):.0f} % per kill.
-
-| killed | times | recovered, median | slowest | allowed |
-|---|---|---|---|---|
-{table}
-
-Recovered means: a message sent after the kill was accepted, ended and told to its webhook.
-
-| counted | |
-|---|---|
-{counts}
-"""
-    )
+    """The page that a release publishes (invariants §15). Only a run that passed its checks writes it."""
+    killed = sum(times for _, times, *_ in rows)
+    lines = [
+        "# Reliability",
+        "",
+        f"Measured on {datetime.now(UTC):%Y-%m-%d} by `make faults`, seed {seed}, with {os.cpu_count()}",
+        f"processors and Python {platform.python_version()}. {RATE} requests a second (85 % of",
+        "one recipient, 10 % of five, 5 % of three with an `Idempotency-Key`) go through the simulator channel and the",
+        "embedded database, with `fsync` on. Load generator and webhook receiver run on the same machine;",
+        "processes are ended by `kill -9` at random moments.",
+        "",
+        "Lost acknowledged requests 0, partial requests 0, ledger difference 0 đ, final messages without",
+        f"webhook 0. {figures.acked} acknowledged requests without a loss bound its rate to",
+        f"{3 / figures.acked:.0e}, and {killed} kills without a fault its rate to {300 / killed:.0f} %,",
+        "both with 95 % confidence.",
+        "",
+        "| killed | times | recovered, median | slowest | allowed |",
+        "|---|---|---|---|---|",
+        *("| {} | {} | {:.1f} s | {:.1f} s | {} s |".format(*row) for row in rows),
+        "",
+        "Recovered means: a message sent after the kill was accepted, ended and told to its webhook.",
+        "",
+        "| counted | |",
+        "|---|---|",
+        *(f"| {name.replace('_', ' ')} | {value} |" for name, value in vars(figures).items()),
+        "",
+    ]
+    REPORT.write_text("\n".join(lines), "utf8")

@@ -314,7 +314,7 @@ async def test_lost_claim_with_a_dead_node_is_sent_again(gateway):
         "WITH d AS (DELETE FROM ready RETURNING *) INSERT INTO flight SELECT message, 1, 0, account_id,"
         " (SELECT id FROM channel), (SELECT max(id) FROM node), lane, now(), expires_at, expires_at FROM d"
     )
-    for _ in range(3):
+    for _ in range(5):
         await gateway.drain()
         gateway.clock.advance(seconds=2)
     assert await gateway.finals() == [(0, "simulated")]

@@ -55,10 +55,14 @@ def pytest_addoption(parser):
 
 def pytest_generate_tests(metafunc):
     if "case" in metafunc.fixturenames:
-        folder = Path(metafunc.config.getoption("--vectors", default=None) or VECTORS)
+        folder = chosen(metafunc.config)
         found = [json.loads(path.read_text("utf-8")) for path in sorted(folder.glob("*.json"))]
         cases = [case for file in found if file.get("kind") == "wire" for case in file["cases"]]
         metafunc.parametrize("case", [pytest.param(case, id=case["id"], marks=marks(case)) for case in cases])
+
+
+def chosen(config) -> Path:
+    return Path(config.getoption("--vectors", default=None) or VECTORS)
 
 
 def marks(case: dict[str, Any]) -> list[pytest.MarkDecorator]:
@@ -89,11 +93,11 @@ class Start:
 class World:
     """One gateway with the accounts of preconditions.json; `begin` brings them back for the next case."""
 
-    def __init__(self, admin: psycopg.Connection, db: Database, port: int) -> None:
+    def __init__(self, folder: Path, admin: psycopg.Connection, db: Database, port: int) -> None:
         self.admin = admin
         self.db = db
         self.port = port
-        self.given = json.loads((VECTORS / "preconditions.json").read_text("utf-8"))
+        self.given = json.loads((folder / "preconditions.json").read_text("utf-8"))
         self.now = moment(self.given["clock"])
         self.client_ip = self.given["client_ip"]
         self.app: Api
@@ -370,13 +374,13 @@ async def cut_link(url: str) -> AsyncIterator[str]:
 
 
 @pytest.fixture(scope="session")
-async def world(server, anyio_backend) -> AsyncIterator[World]:  # noqa: ARG001 - one loop for all cases
+async def world(server, anyio_backend, pytestconfig) -> AsyncIterator[World]:  # noqa: ARG001 - one loop for all cases
     name = server.clone()
     sock = socket.socket()
     sock.bind(("127.0.0.1", 0))
     async with Database(_named(server.app_url, name), name="wire") as db:
         with psycopg.connect(_named(server.admin_url, name), autocommit=True) as admin:
-            world = World(admin, db, sock.getsockname()[1])
+            world = World(chosen(pytestconfig), admin, db, sock.getsockname()[1])
             world.fill()
             stop = asyncio.Event()
             async with running(world.acceptor.run()):

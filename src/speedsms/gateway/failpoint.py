@@ -1,6 +1,6 @@
-"""Named places at which a test ends, breaks or stalls this process (invariants §2); free when off.
+"""Named places at which a test ends, breaks or stalls this process (invariants §2); one check when off.
 
-Each is `if failpoint.ARMED: failpoint.hit("S5")`, right after the step of that name.
+`failpoint.hit("S5")` stands right after the step of that name.
 """
 
 import os
@@ -8,8 +8,7 @@ import signal
 import time
 from pathlib import Path
 
-ARMED = False
-_file = Path()
+_file: Path | None = None
 
 
 class FailpointHit(Exception):  # noqa: N818 - it stands for a mistake of ours that nobody foresaw
@@ -17,20 +16,29 @@ class FailpointHit(Exception):  # noqa: N818 - it stands for a mistake of ours t
 
 
 def arm(file: str) -> None:
-    """Each step looks into `file` from now on, where a test writes `S5=kill`, `S5=raise` or `S5=stall:2.5`."""
-    global ARMED, _file  # noqa: PLW0603 - one switch per process, set once at its start
-    ARMED, _file = True, Path(file)
+    """From now on each step looks into `file`, where a test writes S5=kill, S5=raise or S5=stall:2.5."""
+    global _file  # noqa: PLW0603 - one switch per process, set once at its start
+    _file = Path(file)
 
 
 def hit(step: str) -> None:
-    """Act if `file` names this step, once: the process that takes the file away is the one that acts."""
+    """Act if this step is asked for, once: only the process that takes the file away acts."""
+    if _file and (action := _taken(_file, step)):
+        _act(step, action)
+
+
+def _taken(file: Path, step: str) -> str:
     try:
-        name, _, action = _file.read_text().strip().partition("=")
+        name, _, action = file.read_text("utf8").strip().partition("=")
         if name != step:
-            return
-        _file.unlink()
+            return ""
+        file.unlink()
     except FileNotFoundError:
-        return
+        return ""
+    return action
+
+
+def _act(step: str, action: str) -> None:
     if action == "kill":
         os.kill(os.getpid(), signal.SIGKILL)
     if action == "raise":

@@ -11,7 +11,8 @@ from speedsms.gateway.config import Settings
 from speedsms.gateway.flow.accept import Acceptor
 from speedsms.gateway.flow.inbound import Inbound
 from speedsms.gateway.metrics import Metrics
-from speedsms.gateway.rules.senders import DEFAULT_MAX_PARTS
+from speedsms.gateway.rules.content import ContentRules
+from speedsms.gateway.rules.senders import DEFAULT_MAX_PARTS, Lane
 from speedsms.gateway.store.accounts import Directory
 from speedsms.gateway.store.db import CommitUnknown, Database, DatabaseAway, listen, persist
 from speedsms.gateway.store.nodes import Node
@@ -21,8 +22,27 @@ from speedsms.gateway.web.asgi import Api
 from speedsms.gateway.web.rate import Rate
 from speedsms.gateway.web.setup import Setup
 from speedsms.gateway.web.simulator import Inbox
+from speedsms.wire import SmsType
 
 _COUNT_NODES_S = 5.0
+
+
+def _content(settings: Settings) -> ContentRules:
+    return ContentRules(
+        DEFAULT_MAX_PARTS | {SmsType(t): parts for t, parts in settings.sms.max_parts.items()},
+        frozenset(map(SmsType, settings.sms.gsm_only)),
+        settings.ads.optout_text,
+    )
+
+
+def _validity(settings: Settings) -> dict[Lane, int]:
+    named = settings.validity
+    return {
+        Lane.OTP: named.otp_s,
+        Lane.VOICE: named.voice_s,
+        Lane.TRANSACTIONAL: named.transactional_s,
+        Lane.BULK: named.bulk_s,
+    }
 
 
 class ApiProcess:
@@ -44,8 +64,9 @@ class ApiProcess:
             self.directory,
             now=now,
             metrics=self.metrics,
-            max_parts={int(t): n for t, n in DEFAULT_MAX_PARTS.items()} | settings.sms.max_parts,
-            ads_optout_text=settings.ads.optout_text,
+            content=_content(settings),
+            validity_s=_validity(settings),
+            batch=settings.accept.batch,
             queue=settings.accept.queue,
         )
         self._nodes = 1

@@ -66,7 +66,8 @@ class Worker:
         self._log = structlog.get_logger()
         self.metrics = Metrics()
         self._directory = Directory(db)
-        self._recorder = Recorder(db, now, self.metrics)
+        self._batch = settings.worker.batch
+        self._recorder = Recorder(db, now, self.metrics, self._batch)
         self._reporter = Reporter(db, now, self.metrics)
         self._inbound = Inbound(db, now, self.metrics)
         self._running: dict[int, _Running] = {}
@@ -206,6 +207,7 @@ class Worker:
             recorder=self._recorder,
             now=self._now,
             metrics=self.metrics,
+            batch=self._batch,
         )
         self._running[channel_id] = _Running(row, channel, pump, asyncio.create_task(pump.run()), [])
         self._log.info("channel started", action="channel", channel=name, kind=kind)

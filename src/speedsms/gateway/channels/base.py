@@ -65,9 +65,9 @@ class Refused:
 
 @dataclass(frozen=True, slots=True)
 class Unknown:
-    """Bytes may have left and no certain answer came."""
+    """Bytes may have left and no certain answer came. `raised`: the channel or its sink broke down."""
 
-    stage: Literal["written", "timeout", "unreadable"]
+    stage: Literal["written", "timeout", "unreadable", "raised"]
     detail: str = ""
 
 

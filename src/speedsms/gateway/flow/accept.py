@@ -8,8 +8,8 @@ whose batch did not fit) goes alone through a transaction that locks its account
 import asyncio
 import hashlib
 from collections import deque
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -18,23 +18,22 @@ from psycopg.errors import UniqueViolation
 from speedsms.gateway import failpoint
 from speedsms.gateway.errors import Declined
 from speedsms.gateway.metrics import Metrics
-from speedsms.gateway.rules import ads
+from speedsms.gateway.rules import ads, recipients
 from speedsms.gateway.rules.carriers import Carrier, carrier_name, carrier_of
+from speedsms.gateway.rules.content import ContentRules, composed
 from speedsms.gateway.rules.price import unit_price_vnd
+from speedsms.gateway.rules.recipients import Recipients
 from speedsms.gateway.rules.request import Accepted, Key, Reply, Send
 from speedsms.gateway.rules.route import SIMULATOR_POOL
-from speedsms.gateway.rules.senders import VALIDITY_S, Sender, lane_of, resolve
+from speedsms.gateway.rules.senders import VALIDITY_S, Lane, Sender, lane_of, resolve
 from speedsms.gateway.store import accounts, guards, messages
-from speedsms.gateway.store.accounts import Account, Caller, Directory, Tariff
+from speedsms.gateway.store.accounts import Caller, Directory, Tariff
 from speedsms.gateway.store.db import CommitUnknown, Connection, Database, DatabaseAway, settle_backend
 from speedsms.gateway.store.messages import Draft, TranIds
-from speedsms.numbers import VIETNAM, Number, country_code, magic, parse
-from speedsms.text import NotSendable, Segments, TextMode, segments
+from speedsms.numbers import VIETNAM, country_code
+from speedsms.text import Segments
 from speedsms.wire import Code, Kind, Reason, SmsType
 
-BATCH_MESSAGES: Final = 500
-QUEUE_MESSAGES: Final = 20_000
-MAX_CONTENT: Final = 10_000
 KEY_LIFE: Final = timedelta(hours=24)
 UNKNOWN_FOR_S: Final = 10.0  # how long the outcome of a lost commit is looked for (protocol D3)
 _DUPLICATES: Final = "duplicate"  # the scope of the guard's keys; no endpoint has this name
@@ -72,38 +71,13 @@ _MAGIC_REFUSALS: Final = {
 
 
 @dataclass(slots=True)
-class _Recipients:
-    """The usable entries of a call, in order, and what became of the others."""
-
-    numbers: list[Number] = field(default_factory=list)
-    entries: list[str] = field(default_factory=list)
-    invalid: list[str] = field(default_factory=list)
-    reasons: set[Reason] = field(default_factory=set)
-    order: tuple[str, ...] = ()
-    duplicates: int = 0
-    suppressed: int = 0
-    magic: list[int] = field(default_factory=list)
-
-    def take_out(self, entries: dict[str, Reason]) -> None:
-        """Refuse entries found after the first pass; refused ones keep the caller's order."""
-        refused = set(self.invalid) | set(entries)
-        self.invalid = [entry for entry in self.order if entry in refused]
-        self.reasons |= set(entries.values())
-        self.suppressed += sum(reason is Reason.NUMBER_SUPPRESSED for reason in entries.values())
-
-    def refuse(self, entry: str, reason: Reason) -> None:
-        self.invalid.append(entry)
-        self.reasons.add(reason)
-
-
-@dataclass(slots=True)
 class _Pending:
     """A draft that waits for its commit."""
 
     draft: Draft
     caller: Caller
     accepted: Callable[[Draft], Reply]
-    to: _Recipients
+    to: Recipients
     reply: asyncio.Future[Reply]
     duplicate_key: str = ""
 
@@ -118,16 +92,18 @@ class Acceptor:
         *,
         now: Callable[[], datetime],
         metrics: Metrics,
-        max_parts: dict[int, int],
-        ads_optout_text: str = "",
-        queue: int = QUEUE_MESSAGES,
+        content: ContentRules,
+        validity_s: Mapping[Lane, int] = VALIDITY_S,
+        batch: int = 500,
+        queue: int = 10_000,
     ) -> None:
         self._db = db
         self._directory = directory
         self._now = now
         self._metrics = metrics
-        self._max_parts = max_parts
-        self._optout_text = ads_optout_text
+        self._content = content
+        self._validity_s = validity_s
+        self._batch = batch
         self._queue = queue
         self._ids = TranIds()
         self._waiting: deque[_Pending] = deque()
@@ -179,17 +155,16 @@ class Acceptor:
         sender = resolve(sms_type, send.sender, account.allowed)
         text = self._text(caller, send, sms_type, sender)
         tariff = await self._directory.tariff()
-        to = await self._recipients(caller, send, sms_type, tariff)
+        to = await self._recipients(caller, send, sms_type)
         self._play_refusal(caller, to, key)
         draft = await self._draft(caller, send, sms_type, sender, text, to, tariff)
         if not draft.numbers:
-            raise _no_number(to)
-        if failpoint.ARMED:
-            failpoint.hit("S2")
+            raise to.none_left()
+        failpoint.hit("S2")
         changed = (*send.notices, *text.changed)
 
         def accepted(done: Draft) -> Reply:
-            notices = (*changed, *_counted(to))
+            notices = (*changed, *to.counted())
             count = len(done.numbers)
             return render(
                 Accepted(done.tran_id, count, done.total_vnd, tuple(to.invalid), done.parts * count, notices)
@@ -217,69 +192,23 @@ class Acceptor:
 
     def _text(self, caller: Caller, send: Send, sms_type: SmsType, sender: Sender) -> Segments:
         account = caller.account
-        if len(send.content) > MAX_CONTENT:
-            raise Declined(Code.TOO_LONG, Reason.TOO_LONG, f"{len(send.content)} characters; 10,000 are read")
-        mode = caller.token.text_mode or account.text_mode
-        advertising = sms_type is SmsType.ADVERTISING
-        label = ads.AdLabel(account.ads_label)
-        reserved = ads.OPERATOR_UNITS if advertising and label is ads.AdLabel.OPERATOR else 0
-        try:
-            text = segments(send.content, mode, reserved)
-            if sender.gsm_only and text.encoding == "ucs2":
-                raise Declined(
-                    Code.NOT_SENDABLE, Reason.UNICODE_NOT_ALLOWED, "this sender carries GSM-7 only: remove diacritics"
-                )
-            ads.refuse_disguised(sms_type, text.text, allow_other_types=account.ads_allow_other_types)
-            if advertising:
-                final = ads.advertise(text.text, label, self._optout_text)
-                if final != text.text:
-                    labelled = segments(final, TextMode.KEEP, reserved)
-                    text = Segments(labelled.text, labelled.encoding, labelled.units, labelled.parts, text.changed)
-        except NotSendable as error:
-            raise Declined(Code.NOT_SENDABLE, Reason.CODE_POINT, str(error)) from error
-        most = self._max_parts[sms_type]
-        if text.parts > most:
-            raise Declined(
-                Code.TOO_LONG,
-                Reason.TOO_LONG,
-                f"{text.units} units are {text.parts} parts; type {sms_type:d} allows {most}",
-            )
-        return text
+        return composed(
+            send.content,
+            sms_type,
+            sender,
+            caller.token.text_mode or account.text_mode,
+            self._content,
+            label=account.ads_label,
+            allow_other_types=account.ads_allow_other_types,
+        )
 
-    async def _recipients(self, caller: Caller, send: Send, sms_type: SmsType, tariff: Tariff) -> _Recipients:
-        to = _Recipients(order=send.entries)
-        seen: set[str] = set()
-        test, countries = caller.token.test, caller.account.countries
-        for entry in send.entries:
-            number = parse(entry, countries)
-            if number is None and test and (trick := magic(entry)) is not None:
-                to.magic.append(trick)
-                number = Number(f"840000000{trick:02d}") if trick != 4 else None
-            if number is None:
-                to.refuse(entry, Reason.NUMBER_INVALID)
-            elif number.e164 in seen:
-                to.duplicates += 1
-            else:
-                seen.add(number.e164)
-                to.numbers.append(number)
-                to.entries.append(entry)
-        if caller.account.has_suppressions and to.numbers:
-            await self._suppress(caller.account, sms_type, to)
+    async def _recipients(self, caller: Caller, send: Send, sms_type: SmsType) -> Recipients:
+        account = caller.account
+        to = recipients.read(send.entries, account.countries, test=caller.token.test)
+        if account.has_suppressions and to.numbers:
+            found = await accounts.suppressed(self._db, account.id, [n.e164 for n in to.numbers])
+            to.suppress(found, sms_type)
         return to
-
-    async def _suppress(self, account: Account, sms_type: SmsType, to: _Recipients) -> None:
-        """Take out numbers blocked for fraud and, for advertising, those that want none (protocol §12)."""
-        found = await accounts.suppressed(self._db, account.id, [n.e164 for n in to.numbers])
-        pairs = list(zip(to.numbers, to.entries, strict=True))
-        out = {
-            entry: Reason.NUMBER_BLOCKED if found[n.e164] == "blocked" else Reason.NUMBER_SUPPRESSED
-            for n, entry in pairs
-            if n.e164 in found and (found[n.e164] == "blocked" or sms_type is SmsType.ADVERTISING)
-        }
-        if out:
-            to.numbers = [n for n, entry in pairs if entry not in out]
-            to.entries = [entry for _, entry in pairs if entry not in out]
-            to.take_out(out)
 
     async def _draft(
         self,
@@ -288,7 +217,7 @@ class Acceptor:
         sms_type: SmsType,
         sender: Sender,
         text: Segments,
-        to: _Recipients,
+        to: Recipients,
         tariff: Tariff,
     ) -> Draft:
         now = self._now()
@@ -314,10 +243,10 @@ class Acceptor:
         await self._price(draft, to, tariff)
         lane = lane_of(Kind.SMS, sms_type, sender.id, len(draft.numbers))
         draft.lane = int(lane)
-        draft.validity_s = send.validity_s or VALIDITY_S[lane]
+        draft.validity_s = send.validity_s or self._validity_s[lane]
         return draft
 
-    async def _price(self, draft: Draft, to: _Recipients, tariff: Tariff) -> None:
+    async def _price(self, draft: Draft, to: Recipients, tariff: Tariff) -> None:
         """Freeze carrier, price and pool of each message; a number without a price row is invalid (§11)."""
         ported = await accounts.moved(self._db, [n.e164 for n in to.numbers]) if tariff.has_portability else {}
         by_prefix = any(route.prefixes for route in tariff.routes)
@@ -354,7 +283,7 @@ class Acceptor:
 
     # ------------------------------------------------------------------------------------ magic numbers (§16)
 
-    def _play_refusal(self, caller: Caller, to: _Recipients, key: Key | None) -> None:
+    def _play_refusal(self, caller: Caller, to: Recipients, key: Key | None) -> None:
         for trick in to.magic:
             if trick in _MAGIC_REFUSALS:
                 code, reason = _MAGIC_REFUSALS[trick]
@@ -435,7 +364,7 @@ class Acceptor:
     def _gather(self) -> list[_Pending]:
         batch: list[_Pending] = []
         count = 0
-        while self._waiting and (not batch or count + len(self._waiting[0].draft.numbers) <= BATCH_MESSAGES):
+        while self._waiting and (not batch or count + len(self._waiting[0].draft.numbers) <= self._batch):
             batch.append(self._waiting.popleft())
             count += len(batch[-1].draft.numbers)
         self._waiting_messages -= count
@@ -445,14 +374,12 @@ class Acceptor:
         now, started = self._now(), asyncio.get_running_loop().time()
         await self._ids.reserve(session, len(batch))
         replies = [self._name(pending, now) for pending in batch]
-        if failpoint.ARMED:
-            failpoint.hit("S3")
+        failpoint.hit("S3")
         try:
             taken = await messages.accept(session, [p.draft for p in batch], now)
         except UniqueViolation:  # a key was used by another process meanwhile: each finds out alone
             taken = set()
-        if failpoint.ARMED:
-            failpoint.hit("S5")
+        failpoint.hit("S5")
         count = sum(len(p.draft.numbers) for p in batch)
         self._metrics.commit("accept", count, asyncio.get_running_loop().time() - started)
         for pending, reply in zip(batch, replies, strict=True):
@@ -503,8 +430,7 @@ class Acceptor:
                 draft.key = (_DUPLICATES, pending.duplicate_key, b"")
             reply = self._name(pending, now)
             await messages.accept(session, [draft], now)
-            if failpoint.ARMED:
-                failpoint.hit("S4")
+            failpoint.hit("S4")
             await guards.note(session, draft, capped=self._needs_look(pending), at=now)
         return reply
 
@@ -526,7 +452,7 @@ class Acceptor:
         if gone:
             pending.to.take_out(dict.fromkeys(gone, Reason.NUMBER_SUPPRESSED))
         if not draft.numbers:
-            raise _no_number(pending.to)
+            raise pending.to.none_left()
 
     async def _check_spend(
         self, session: Connection, draft: Draft, caller: Caller, standing: guards.Standing, now: datetime
@@ -579,19 +505,6 @@ def _fail(batch: list[_Pending], error: Exception) -> None:
     for pending in batch:
         if not pending.reply.done():
             pending.reply.set_exception(error)
-
-
-def _no_number(to: _Recipients) -> Declined:
-    worst = (Reason.NUMBER_INVALID, Reason.NUMBER_SUPPRESSED, Reason.NUMBER_BLOCKED)
-    reason = next(r for r in worst if r in to.reasons)
-    return Declined(Code.NUMBER_INVALID, reason, "no entry can be sent to", invalid_phones=to.invalid)
-
-
-def _counted(to: _Recipients) -> list[str]:
-    """The counts among the notices, in the order of protocol §1.3."""
-    converted = sum(n.converted for n in to.numbers)
-    counts = {"converted": converted, "duplicates": to.duplicates, "suppressed": to.suppressed}
-    return [f"{name}={count}" for name, count in counts.items() if count]
 
 
 def _refunds(tariff: Tariff, sms_type: SmsType, carrier: Carrier, e164: str) -> bool:

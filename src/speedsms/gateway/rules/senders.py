@@ -13,7 +13,7 @@ from speedsms.wire import Code, Kind, Reason, SmsType
 
 SHARED_BRANDNAMES: Final = ("Verify", "Notify")
 OTP_BRANDNAME: Final = "Verify"
-DEFAULT_MAX_PARTS: Final[Mapping[SmsType, int]] = {  # protocol D39; `pin/create` takes 3 whatever its type
+DEFAULT_MAX_PARTS: Final[dict[SmsType, int]] = {  # protocol D39; `pin/create` takes 3 whatever its type
     sms_type: 3 if sms_type in {SmsType.ADVERTISING, SmsType.BRANDNAME, SmsType.SHARED_BRANDNAME} else 6
     for sms_type in SmsType
 }

@@ -11,6 +11,7 @@ from typing import Any, Final
 
 import msgspec
 
+from speedsms.gateway.rules.ads import AdLabel
 from speedsms.gateway.rules.carriers import Carrier
 from speedsms.gateway.rules.price import Prices, Product
 from speedsms.gateway.rules.route import Route, fitting
@@ -50,7 +51,7 @@ class Account:
     percent_decode: bool
     raw_utf8_101: bool
     phone_form: str
-    ads_label: str
+    ads_label: AdLabel
     ads_allow_other_types: bool
     countries: frozenset[str]
     spend_cap_minute_vnd: int | None
@@ -119,7 +120,7 @@ def _caller(row: tuple[Any, ...]) -> Caller:
         percent_decode=settings.percent_decode,
         raw_utf8_101=settings.raw_utf8_101,
         phone_form=settings.phone_form,
-        ads_label=settings.ads_label,
+        ads_label=AdLabel(settings.ads_label),
         ads_allow_other_types=settings.ads_allow_other_types,
         countries=frozenset(settings.countries),
         spend_cap_minute_vnd=settings.spend_cap_minute_vnd,

@@ -1,9 +1,14 @@
 """Text fields of a multipart body (protocol D10); files, nesting and transfer encodings are refused."""
 
+from typing import TYPE_CHECKING
+
 from python_multipart.exceptions import FormParserError
-from python_multipart.multipart import MultipartCallbacks, MultipartParser, parse_options_header
+from python_multipart.multipart import MultipartParser, parse_options_header
 
 from speedsms.wire import Reason
+
+if TYPE_CHECKING:
+    from python_multipart.multipart import MultipartCallbacks  # it exists for type checkers only
 
 _PLAIN = (b"", b"7bit", b"8bit", b"binary")
 
