@@ -308,15 +308,40 @@ async def test_ledger_is_append_only(gateway):
 
 async def test_lost_claim_with_a_dead_node_is_sent_again(gateway):
     """A process that died between *started* and the outcome: the simulator drops repeats, so it is sent again."""
+    await gateway.db.execute("UPDATE channel SET enabled = false")
+    await gateway.worker.load()
     await gateway.send(ALICE)
-    await gateway.db.execute("INSERT INTO node (role, host, pid, lease_until) VALUES ('worker', 'x', 1, now() + interval '30 s')")
     await gateway.db.execute(
-        "WITH d AS (DELETE FROM ready RETURNING *) INSERT INTO flight SELECT message, 1, 0, account_id,"
-        " (SELECT id FROM channel), (SELECT max(id) FROM node), lane, now(), expires_at, expires_at FROM d"
+        "WITH n AS (INSERT INTO node (role, host, pid, lease_until) VALUES ('worker', 'x', 1, now() - interval '1 s')"
+        " RETURNING id), d AS (DELETE FROM ready RETURNING *)"
+        " INSERT INTO flight SELECT message, 1, 0, account_id, (SELECT id FROM channel), n.id, lane, now(),"
+        " expires_at, expires_at FROM d, n"
     )
-    for _ in range(5):
+    await gateway.db.execute("UPDATE channel SET enabled = true")
+    await gateway.worker.load()
+    for _ in range(4):
         await gateway.drain()
         gateway.clock.advance(seconds=2)
     assert await gateway.finals() == [(0, "simulated")]
     assert await gateway.one("SELECT count(*) FROM event WHERE kind = 'lost'") == 1
     await gateway.check_ledger()
+
+
+async def test_message_without_route_waits_for_one(gateway):
+    """Accepted before any route fitted: it stays in the queue and leaves once a route is made."""
+    from speedsms.gateway.store import routing
+
+    async with gateway.db.transaction() as connection:
+        routes = await routing.routes(connection)
+        await routing.remove_route(connection, routes[0].id)
+    gateway.process.directory.forget()
+    await gateway.send(ALICE)
+    await gateway.worker.load()
+    assert await gateway.one("SELECT count(*) FROM ready") == 1
+    async with gateway.db.transaction() as connection:
+        await routing.add_route(connection, "simulator")
+    await gateway.worker.load()
+    await gateway.drain()
+    gateway.clock.advance(seconds=1)
+    await gateway.drain()
+    assert await gateway.finals() == [(0, "simulated")]

@@ -19,6 +19,7 @@ from psycopg.types.json import Jsonb
 from speedsms.gateway.flow import accept
 from speedsms.gateway.flow.accept import Acceptor
 from speedsms.gateway.metrics import Metrics
+from speedsms.gateway.rules.content import ContentRules
 from speedsms.gateway.store.accounts import Directory
 from speedsms.gateway.store.db import Database
 from speedsms.gateway.store.messages import request_id
@@ -26,9 +27,10 @@ from speedsms.gateway.web import http
 from speedsms.gateway.web.api.routes import Routes
 from speedsms.gateway.web.asgi import Api
 from speedsms.gateway.web.rate import Rate
+from speedsms.wire import SmsType
 
 VECTORS = Path(__file__).parent / "vectors"
-MAX_PARTS = {1: 3, 2: 6, 3: 3, 4: 3, 5: 6, 6: 6, 7: 6, 8: 6}
+MAX_PARTS = {SmsType(t): parts for t, parts in enumerate((3, 6, 3, 3, 6, 6, 6, 6), 1)}
 TOKEN_SETTINGS = ("allow_query_token", "duplicate_window_s", "spend_cap_day_vnd")
 COLUMNS = ("balance_vnd", "credit_vnd", "blocked", "api_enabled")
 FINAL = {"delivered": 0, "failed": 69, "expired": 70, "cancelled": 71}
@@ -110,8 +112,7 @@ class World:
             directory,
             now=lambda: self.now,
             metrics=Metrics(),
-            max_parts=MAX_PARTS,
-            ads_optout_text=self.given["ads_optout_text"],
+            content=ContentRules(MAX_PARTS, optout_text=self.given["ads_optout_text"]),
             **options,
         )
 

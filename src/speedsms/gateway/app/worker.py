@@ -22,13 +22,15 @@ from speedsms.gateway.flow.sweep import Sweeper
 from speedsms.gateway.metrics import Metrics
 from speedsms.gateway.net import Net
 from speedsms.gateway.rules.route import SIMULATOR_POOL, pools_of
-from speedsms.gateway.store import sim
+from speedsms.gateway.rules.carriers import Carrier, carrier_name
+from speedsms.gateway.store import messages, sim
 from speedsms.gateway.store.accounts import Directory
 from speedsms.gateway.store.db import Database, listen, persist
 from speedsms.gateway.store.nodes import Node
 
 DRAIN_S: Final = 8.0
 _LOOK_S: Final = 2.0
+_RESCUE: Final = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,8 +189,27 @@ class Worker:
         for channel_id, row in wanted.items():
             if channel_id not in self._running:
                 await self._start(row)
+        await self._rescue()
         await self._share_pools()
         self.loaded.set()
+
+    async def _rescue(self) -> None:
+        """Messages accepted before there was a route, or whose routes are gone, follow the routes of today."""
+        tariff = await self._directory.tariff()
+        living = {route.id for route in tariff.routes}
+        lost = [pool for routes, pool in tariff.pools.items() if not living.intersection(routes)]
+        while lost and tariff.routes:
+            async with self._db.transaction() as session:
+                stranded = await messages.stranded(session, lost, _RESCUE)
+                moved = []
+                for message, kind, sms_type, carrier, number in stranded:
+                    name = carrier_name(Carrier(carrier), str(number))
+                    pool = await self._directory.pool(tariff, kind, sms_type, name, str(number))
+                    if pool not in lost:
+                        moved.append((message, pool))
+                await messages.repool(session, moved)
+            if len(moved) < _RESCUE:
+                return
 
     async def _start(self, row: tuple[Any, ...]) -> None:
         channel_id, name, kind, settings = row

@@ -120,8 +120,11 @@ class Acceptor:
         """What was answered under this key before. Raises Reused, InFlight, DatabaseAway."""
         if (caller.account.id, key.endpoint, key.key) in self._keys_in_flight:
             raise InFlight
-        async with self._db.transaction() as session:
-            return await self._replayed(session, caller.account.id, key)
+        async with self._db.session() as session:
+            try:
+                return await self._replayed(session, caller.account.id, key)
+            except CommitUnknown as lost:
+                raise DatabaseAway(str(lost)) from lost
 
     async def _replayed(self, session: Connection, account_id: int, key: Key) -> Reply | None:
         found = await messages.replayed(session, account_id, key.endpoint, key.key)

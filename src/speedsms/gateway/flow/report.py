@@ -88,7 +88,8 @@ class Reporter:
         self._metrics.receipt("parked", applied.parked)
         self._metrics.receipt("ended", applied.ended)
         if applied.next_due is not None:
-            pause_s = max(0.0, (applied.next_due - self._now()).total_seconds())
+            # A little late, since a timer that fires a little early finds nothing due and leaves it to the poll.
+            pause_s = max(0.0, (applied.next_due - self._now()).total_seconds()) + 0.005
             asyncio.get_running_loop().call_later(pause_s, self._parked_due.set)
 
     async def _look_again(self) -> None:

@@ -18,6 +18,7 @@ BATCH: Final = 500
 _EVERY_S: Final = 1.0
 _EXPIRED_EVERY: Final = 10  # rounds: a queue with no channel up is walked, not looked up
 _TIDY_EVERY: Final = 3600
+_PATIENCE: Final = 3
 
 
 def _result(left: Left, event: str, detail: str) -> Result:
@@ -82,7 +83,8 @@ class Sweeper:
     async def _run(self) -> None:
         count = 0
         while True:
-            await self.step(whole=count % _EXPIRED_EVERY == 0)
+            # After an outage of the database everybody comes back within seconds: nobody is dead before that.
+            await self.step(whole=count % _EXPIRED_EVERY == 0, dead=count >= _PATIENCE)
             if count % _TIDY_EVERY == 0:
                 await self.tidy()
             count += 1
@@ -93,9 +95,9 @@ class Sweeper:
         if gone:
             self._log.info("old rows removed", action="tidy", removed=gone)
 
-    async def step(self, *, whole: bool = True) -> int:
+    async def step(self, *, whole: bool = True, dead: bool = True) -> int:
         """Do what is due now; how many messages were touched."""
-        touched = await self._bury_dead() + await self._settle(sweeps.due_flights, overdue)
+        touched = (await self._bury_dead() if dead else 0) + await self._settle(sweeps.due_flights, overdue)
         if whole:
             touched += await self._settle(sweeps.claim_expired, expired) + await self._complete_parts()
         return touched

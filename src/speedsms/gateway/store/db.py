@@ -133,7 +133,8 @@ class Database:
         return session
 
     @asynccontextmanager
-    async def _borrow(self) -> AsyncIterator[Session]:
+    async def session(self) -> AsyncIterator[Session]:
+        """A pooled connection in autocommit, for a few statements that need no transaction."""
         async with self._slots:
             session = self._idle.pop() if self._idle else await self.connect()
             try:
@@ -146,7 +147,7 @@ class Database:
 
     async def rows(self, sql: str, **params: Any) -> list[Row]:
         """One statement on a pooled connection; a stale connection is replaced once for reads that never ran."""
-        async with self._borrow() as session:
+        async with self.session() as session:
             return await fetch(session, sql, params)
 
     async def read(self, sql: str, **params: Any) -> list[Row]:
@@ -161,7 +162,7 @@ class Database:
             raise DatabaseAway(str(error)) from error
 
     async def dictrows(self, sql: str, **params: Any) -> list[dict[str, Any]]:
-        async with self._borrow() as session:
+        async with self.session() as session:
             try:
                 cursor = await session.execute(cast(LiteralString, sql), params, binary=True)
                 names = [column.name for column in cursor.description or ()]
@@ -171,7 +172,7 @@ class Database:
 
     async def execute(self, sql: str, **params: Any) -> int:
         """Run one statement without result; the number of rows it touched."""
-        async with self._borrow() as session:
+        async with self.session() as session:
             try:
                 return (await session.execute(cast(LiteralString, sql), params)).rowcount
             except psycopg.Error as error:
@@ -180,7 +181,7 @@ class Database:
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Session]:
         """BEGIN … COMMIT on a pooled connection; rolled back when the block raises."""
-        async with self._borrow() as session:
+        async with self.session() as session:
             try:
                 async with session.transaction():
                     yield session

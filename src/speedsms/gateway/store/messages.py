@@ -299,6 +299,27 @@ async def claim(
     return [Claimed(*row) for row in rows]
 
 
+async def stranded(connection: Connection, pools: Sequence[int], most: int) -> list[tuple[int, str, int, int, int]]:
+    """Queued messages of pools that no route serves: message, kind, type, carrier, number; locked."""
+    return await fetch(
+        connection,
+        "SELECT r.message, q.kind, q.sms_type, m.carrier, m.number FROM ready r"
+        " JOIN message m ON m.account_id = r.account_id AND m.id = r.message"
+        " JOIN request q ON q.tran_id = tran_id_of(r.message >> 7) AND q.id = r.message >> 7"
+        " WHERE r.pool = ANY(%(pools)s::smallint[]) ORDER BY r.due LIMIT %(most)s FOR UPDATE OF r SKIP LOCKED",
+        {"pools": list(pools), "most": most},
+    )
+
+
+async def repool(connection: Connection, moved: Sequence[tuple[int, int]]) -> None:
+    """Give queued messages another pool: (message, pool)."""
+    await connection.execute(
+        "UPDATE ready SET pool = n.pool FROM unnest(%s::bigint[], %s::smallint[]) AS n(message, pool)"
+        " WHERE ready.message = n.message",
+        ([message for message, _ in moved], [pool for _, pool in moved]),
+    )
+
+
 @dataclass(slots=True)
 class Result:
     """What became of one started attempt, as it is written down.

@@ -1,7 +1,8 @@
 """Who is alive: one row per process, held by a lease and a session lock (CH-9, invariants I16).
 
-A node is dead when its lease has run out, or at once when its connection is gone: the advisory lock that it
-held is free then. Its id is the fence: what a dead node started, only the sweep may touch.
+A node is dead when its lease has run out, or a few seconds after its connection is gone: the advisory lock
+that it held is free then. A process that only lost the database takes its place again under the same number,
+so it can still record what it knows. The number is the fence: what a dead node started, only the sweep touches.
 """
 
 import asyncio
@@ -10,10 +11,11 @@ import socket
 from collections.abc import Callable
 from typing import Final
 
-from speedsms.gateway.store.db import Database, DatabaseAway, fetch, persist
+from speedsms.gateway.store.db import Connection, Database, DatabaseAway, fetch, persist
 
 LEASE_S: Final = 30
-_RENEW_S: Final = 5
+_RENEW_S: Final = 2
+QUIET_S: Final = 5  # not renewed for so long and its lock free: the process is gone
 _MARGIN_S: Final = 10  # a process stopped and resumed must not start anything with what is left
 LOCK_CLASS: Final = 7302
 
@@ -25,13 +27,13 @@ class Node:
         self._db = db
         self._role = role
         self._clock = clock
-        self._id: int | None = None
+        self._number: int | None = None
         self._until = 0.0
         self.registered = asyncio.Event()
 
     @property
     def id(self) -> int | None:
-        return self._id if self._clock() < self._until - _MARGIN_S else None
+        return self._number if self._clock() < self._until - _MARGIN_S else None
 
     async def run(self) -> None:
         await persist(self._run)
@@ -39,34 +41,45 @@ class Node:
     async def _run(self) -> None:
         session = await self._db.connect()
         try:
-            asked = self._clock()
-            rows = await fetch(
-                session,
-                "INSERT INTO node (role, host, pid, lease_until) VALUES (%(role)s, %(host)s, %(pid)s,"
-                " now() + make_interval(secs => %(lease)s)) RETURNING id, pg_advisory_lock(%(lock)s, id)",
-                {
-                    "role": self._role,
-                    "host": socket.gethostname(),
-                    "pid": os.getpid(),
-                    "lease": LEASE_S,
-                    "lock": LOCK_CLASS,
-                },
-            )
-            self._id, self._until = rows[0][0], asked + LEASE_S
+            await self._take_place(session)
             self.registered.set()
             while True:
                 await asyncio.sleep(_RENEW_S)
-                asked = self._clock()
-                kept = await fetch(
-                    session,
-                    "UPDATE node SET lease_until = now() + make_interval(secs => %(lease)s)"
-                    " WHERE id = %(id)s RETURNING id",
-                    {"lease": LEASE_S, "id": self._id},
-                )
-                if not kept:
+                if not await self._renewed(session):
+                    self._number = None
                     raise DatabaseAway("this node was declared dead; it begins again under a new number")
-                self._until = asked + LEASE_S
         finally:
-            self._id, self._until = None, 0.0
+            self._until = 0.0
             self.registered.clear()
             await session.close()
+
+    async def _take_place(self, session: Connection) -> None:
+        if self._number is not None and await self._renewed(session):
+            await fetch(session, "SELECT pg_advisory_lock(%(lock)s, %(id)s)", {"lock": LOCK_CLASS, "id": self._number})
+            return
+        asked = self._clock()
+        rows = await fetch(
+            session,
+            "INSERT INTO node (role, host, pid, lease_until) VALUES (%(role)s, %(host)s, %(pid)s,"
+            " now() + make_interval(secs => %(lease)s)) RETURNING id, pg_advisory_lock(%(lock)s, id)",
+            {
+                "role": self._role,
+                "host": socket.gethostname(),
+                "pid": os.getpid(),
+                "lease": LEASE_S,
+                "lock": LOCK_CLASS,
+            },
+        )
+        self._number, self._until = rows[0][0], asked + LEASE_S
+
+    async def _renewed(self, session: Connection) -> bool:
+        """Whether we are still among the living; the lease counts from before the question was asked."""
+        asked = self._clock()
+        kept = await fetch(
+            session,
+            "UPDATE node SET lease_until = now() + make_interval(secs => %(lease)s) WHERE id = %(id)s RETURNING id",
+            {"lease": LEASE_S, "id": self._number},
+        )
+        if kept:
+            self._until = asked + LEASE_S
+        return bool(kept)

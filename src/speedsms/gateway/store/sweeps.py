@@ -7,7 +7,7 @@ from typing import Final
 
 from speedsms.gateway.store.db import Connection, Database, fetch
 from speedsms.gateway.store.messages import GRACE
-from speedsms.gateway.store.nodes import LOCK_CLASS
+from speedsms.gateway.store.nodes import LEASE_S, LOCK_CLASS, QUIET_S
 from speedsms.gateway.store.reports import ORPHAN_LIFE, Receipt
 
 SWEEPER: Final = 0  # the node id under which the sweep records
@@ -43,9 +43,10 @@ async def dead_nodes(connection: Connection) -> list[int]:
     """The nodes whose lease ran out or whose connection is gone; their rows are locked in this transaction."""
     rows = await fetch(
         connection,
-        "SELECT id FROM node WHERE lease_until < now() OR pg_try_advisory_xact_lock(%(lock)s, id)"
+        "SELECT id FROM node WHERE lease_until < now()"
+        " OR lease_until < now() + make_interval(secs => %(quiet)s) AND pg_try_advisory_xact_lock(%(lock)s, id)"
         " ORDER BY id FOR UPDATE SKIP LOCKED",
-        {"lock": LOCK_CLASS},
+        {"lock": LOCK_CLASS, "quiet": LEASE_S - QUIET_S},
     )
     return [row[0] for row in rows]
 
