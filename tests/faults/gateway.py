@@ -57,6 +57,7 @@ class Gateway:
         self._process.terminate()
         code = self._process.wait(30)
         self._log.close()
+        print(self.log())
         assert code == 0, self.log()
 
     def log(self):

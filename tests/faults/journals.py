@@ -88,23 +88,21 @@ class Client:
     async def load(self, rate, stop):
         """`rate` requests a second, come what may: 85 % to one recipient, 10 % to five, 5 % keyed."""
         loop = asyncio.get_running_loop()
-        began, count, open_calls = loop.time(), 0, set()
-        while not stop.is_set():
-            while count < (loop.time() - began) * rate:
-                count += 1
-                if len(open_calls) >= MOST_OPEN:
-                    self.left_out += 1
-                    continue
-                dice = self._dice.random()
-                sent = (
-                    self.make() if dice < 0.85 else self.make(5) if dice < 0.95 else self.make(3, keyed=True)
-                )
-                call = asyncio.create_task(self.post(sent))
-                open_calls.add(call)
-                call.add_done_callback(open_calls.discard)
-            await asyncio.sleep(0.005)
-        if open_calls:
-            await asyncio.wait(open_calls)
+        began, count, waiting = loop.time(), 0, set()
+        async with asyncio.TaskGroup() as calls:
+            while not stop.is_set():
+                while count < (loop.time() - began) * rate:
+                    count += 1
+                    if len(waiting) >= MOST_OPEN:
+                        self.left_out += 1
+                        continue
+                    waiting.add(call := calls.create_task(self.post(self._any())))
+                    call.add_done_callback(waiting.discard)
+                await asyncio.sleep(0.005)
+
+    def _any(self):
+        dice = self._dice.random()
+        return self.make() if dice < 0.85 else self.make(5) if dice < 0.95 else self.make(3, keyed=True)
 
 
 class Sink:

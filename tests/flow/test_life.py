@@ -312,13 +312,14 @@ async def test_lost_claim_with_a_dead_node_is_sent_again(gateway):
     await gateway.worker.load()
     await gateway.send(ALICE)
     await gateway.db.execute(
-        "WITH n AS (INSERT INTO node (role, host, pid, lease_until) VALUES ('worker', 'x', 1, now() - interval '1 s')"
+        "WITH n AS (INSERT INTO node (role, host, pid, lease_until) VALUES ('worker', 'x', 1, now() + interval '1 h')"
         " RETURNING id), d AS (DELETE FROM ready RETURNING *)"
         " INSERT INTO flight SELECT message, 1, 0, account_id, (SELECT id FROM channel), n.id, lane, now(),"
         " expires_at, expires_at FROM d, n"
     )
     await gateway.db.execute("UPDATE channel SET enabled = true")
     await gateway.worker.load()
+    await gateway.db.execute("UPDATE node SET lease_until = now() - interval '1 s' WHERE host = 'x'")
     for _ in range(4):
         await gateway.drain()
         gateway.clock.advance(seconds=2)
@@ -345,3 +346,19 @@ async def test_message_without_route_waits_for_one(gateway):
     gateway.clock.advance(seconds=1)
     await gateway.drain()
     assert await gateway.finals() == [(0, "simulated")]
+
+
+async def test_opting_out_is_confirmed_once_at_the_advertisers_cost(gateway):
+    """TC from a phone: the number joins the opt-out list, one confirmation leaves, charged; a second TC sends none."""
+    from speedsms.gateway.channels.base import Incoming
+
+    accepted = await gateway.accept(ALICE)
+    message = await gateway.one("SELECT id FROM message")
+    for key in ("first", "second"):
+        incoming = Incoming("84912345678", "", "Từ chối", gateway.clock(), key, reply_to=message)
+        await gateway.worker.inbound.put(1, incoming)
+    assert accepted.tran_id
+    assert await gateway.one("SELECT count(*) FROM suppression WHERE reason = 'opt_out'") == 1
+    assert await gateway.one("SELECT count(*) FROM request") == 2
+    assert await gateway.one("SELECT balance_vnd FROM account") == 99_500
+    await gateway.check_ledger()

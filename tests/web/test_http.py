@@ -3,7 +3,7 @@
 import asyncio
 import socket
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 import pytest
 
@@ -24,16 +24,18 @@ async def echo(scope, receive, send):
 
 @asynccontextmanager
 async def server(app=echo, cap=0) -> AsyncIterator[tuple[int, asyncio.Event, asyncio.Task[None]]]:
-    sock = socket.socket()
-    sock.bind(("127.0.0.1", 0))
     stop = asyncio.Event()
-    serving = asyncio.create_task(http.serve(app, sock, stop, connections_per_address=cap))
-    port = sock.getsockname()[1]
-    while not await listening(port):
-        pass
-    yield port, stop, serving
-    stop.set()
-    await serving
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        serving = asyncio.create_task(http.serve(app, sock, stop, connections_per_address=cap))
+        port = sock.getsockname()[1]
+        try:
+            while not await listening(port):
+                pass
+            yield port, stop, serving
+        finally:
+            stop.set()
+            await serving
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +56,13 @@ async def exchange(port: int, raw: bytes, replies: int = 1) -> bytes:
                 break
         return seen
     finally:
-        writer.close()
+        await closed(writer)
+
+
+async def closed(writer: asyncio.StreamWriter) -> None:
+    writer.close()
+    with suppress(ConnectionError):
+        await writer.wait_closed()
 
 
 def get(target: bytes, *fields: bytes) -> bytes:
@@ -135,10 +143,10 @@ async def test_connections_per_address():
             writer.write(get(b"/"))
             assert await reader.read(9)
         assert await refused(port)
-        held.pop()[1].close()
+        await closed(held.pop()[1])
         while await refused(port):
             pass  # until the server has seen the end of the other
-        held.pop()[1].close()
+        await closed(held.pop()[1])
 
 
 async def listening(port: int) -> bool:
@@ -146,7 +154,7 @@ async def listening(port: int) -> bool:
         _, writer = await asyncio.open_connection("127.0.0.1", port)
     except ConnectionError:
         return False
-    writer.close()
+    await closed(writer)
     return True
 
 

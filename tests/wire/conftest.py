@@ -95,7 +95,10 @@ class Start:
 class World:
     """One gateway with the accounts of preconditions.json; `begin` brings them back for the next case."""
 
-    def __init__(self, folder: Path, admin: psycopg.Connection, db: Database, port: int) -> None:
+    def __init__(
+        self, folder: Path, admin_url: str, admin: psycopg.Connection, db: Database, port: int
+    ) -> None:
+        self.admin_url = admin_url
         self.admin = admin
         self.db = db
         self.port = port
@@ -296,7 +299,7 @@ class World:
         if not requests:
             yield
             return
-        with psycopg.connect(self.admin.info.dsn) as holder:
+        with psycopg.connect(self.admin_url) as holder:
             holder.execute("SELECT FROM account WHERE name = %s FOR UPDATE", (account,))
             links = [await asyncio.open_connection("127.0.0.1", self.port) for _ in requests]
             for (_, writer), request in zip(links, requests, strict=True):
@@ -313,6 +316,7 @@ class World:
                 for reader, writer in links:
                     await reader.read()
                     writer.close()
+                    await writer.wait_closed()
 
 
 @asynccontextmanager
@@ -377,11 +381,11 @@ async def cut_link(url: str) -> AsyncIterator[str]:
 @pytest.fixture(scope="session")
 async def world(server, anyio_backend, pytestconfig) -> AsyncIterator[World]:  # noqa: ARG001 - one loop for all cases
     name = server.clone()
-    sock = socket.socket()
-    sock.bind(("127.0.0.1", 0))
+    admin_url = _named(server.admin_url, name)
     async with Database(_named(server.app_url, name), name="wire") as db:
-        with psycopg.connect(_named(server.admin_url, name), autocommit=True) as admin:
-            world = World(chosen(pytestconfig), admin, db, sock.getsockname()[1])
+        with psycopg.connect(admin_url, autocommit=True) as admin, socket.socket() as sock:
+            sock.bind(("127.0.0.1", 0))
+            world = World(chosen(pytestconfig), admin_url, admin, db, sock.getsockname()[1])
             world.fill()
             stop = asyncio.Event()
             async with running(world.acceptor.run()):

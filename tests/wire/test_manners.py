@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from contextlib import suppress
 
 import pytest
 
@@ -39,6 +40,8 @@ async def ask(
         return b"", b""
     finally:
         writer.close()
+        with suppress(ConnectionResetError):
+            await writer.wait_closed()
     return head, text
 
 

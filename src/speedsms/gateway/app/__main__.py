@@ -18,7 +18,7 @@ from speedsms.gateway import config, failpoint, log
 from speedsms.gateway.app import api, worker
 
 
-async def _child(role: str, name: str, lifeline: int, listening: int | None) -> None:
+async def _child(role: str, name: str, lifeline: int, *listening: int) -> None:
     settings = config.load(file=None, environ=os.environ).settings
     log.configure(settings.log.level, settings.log.format, process=name)
     if armed := os.environ.get("SPEEDSMS_FAILPOINT_FILE"):
@@ -30,11 +30,10 @@ async def _child(role: str, name: str, lifeline: int, listening: int | None) -> 
     loop.add_reader(lifeline, stop.set)
     metrics_dir = Path(settings.data_dir) / "run"
     if role == "api":
-        assert listening is not None
-        sock = socket.socket(fileno=listening)
-        await api.run(settings, settings.database.url, stop, metrics_dir, sock, name)
+        with socket.socket(fileno=listening[0]) as sock:
+            await api.run(settings, stop, metrics_dir, sock, name)
     else:
-        await worker.run(settings, settings.database.url, stop, metrics_dir)
+        await worker.run(settings, stop, metrics_dir)
 
 
 def main() -> None:
@@ -44,7 +43,7 @@ def main() -> None:
     gc.freeze()
     gc.set_threshold(50_000, 20, 50)
     with suppress(KeyboardInterrupt):
-        uvloop.run(_child(role, name, int(lifeline), int(rest[0]) if rest else None))
+        uvloop.run(_child(role, name, int(lifeline), *map(int, rest)))
 
 
 if __name__ == "__main__":

@@ -2,9 +2,12 @@
 
 import asyncio
 import socket
-from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
+from collections.abc import Callable, Coroutine
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from speedsms.gateway import metrics as figures
 from speedsms.gateway.config import Settings
@@ -14,7 +17,7 @@ from speedsms.gateway.metrics import Metrics
 from speedsms.gateway.rules.content import ContentRules
 from speedsms.gateway.rules.senders import DEFAULT_MAX_PARTS, Lane
 from speedsms.gateway.store.accounts import Directory
-from speedsms.gateway.store.db import CommitUnknown, Database, DatabaseAway, listen, persist
+from speedsms.gateway.store.db import Database, DatabaseAway, listen, persist
 from speedsms.gateway.store.nodes import Node
 from speedsms.gateway.web import http
 from speedsms.gateway.web.api.routes import Routes
@@ -25,6 +28,7 @@ from speedsms.gateway.web.simulator import Inbox
 from speedsms.wire import SmsType
 
 _COUNT_NODES_S = 5.0
+_COMMIT_S = 1.0  # at the end, for calls whose connection is gone
 
 
 def _content(settings: Settings) -> ContentRules:
@@ -76,9 +80,12 @@ class ApiProcess:
             routes=Routes(db, self.acceptor, now),
             rate=Rate(db, now, lambda: self._nodes),
             now=now,
+            metrics=self.metrics,
             ready=self._ready,
-            metrics=(lambda: figures.gather(metrics_dir)) if metrics_dir and settings.metrics.enabled else None,
-            mounts={"/sim/api": Inbox(db, Inbound(db, now, self.metrics), now), "/setup": Setup(db, now)},
+            figures=partial(figures.gather, metrics_dir)
+            if metrics_dir and settings.metrics.enabled
+            else None,
+            mounts={"/sim/api": Inbox(db, Inbound(db, self.directory, now, self.metrics), now), "/setup": Setup(db, now)},
             get_send=settings.compat.get_send,
             trusted_proxies=settings.http.trusted_proxies,
         )
@@ -100,7 +107,9 @@ class ApiProcess:
             self._nodes = max(1, rows[0][0])
             await asyncio.sleep(_COUNT_NODES_S)
 
-    async def run(self, serve: Callable[[asyncio.Event], object], stop: asyncio.Event) -> None:
+    async def run(
+        self, serve: Callable[[asyncio.Event], Coroutine[Any, Any, None]], stop: asyncio.Event
+    ) -> None:
         """Serve until told to stop; then finish commits, answer, close."""
         loops = [
             asyncio.create_task(work)
@@ -111,12 +120,14 @@ class ApiProcess:
                 persist(self._count_nodes),
             )
         ]
-        server: asyncio.Task[object] = asyncio.ensure_future(serve(stop))  # type: ignore[arg-type]  # a coroutine
+        server = asyncio.create_task(serve(stop))
         done, _ = await asyncio.wait([server, *loops], return_when=asyncio.FIRST_COMPLETED)
         try:
             for ended in done:
                 ended.result()  # a loop never ends by itself: whatever it raised ends the process
-            await self.acceptor.drain()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_COMMIT_S):
+                    await self.acceptor.drain()
         finally:
             for task in (server, *loops):
                 task.cancel()
@@ -124,9 +135,9 @@ class ApiProcess:
             await self.db.close()
 
 
-async def run(settings: Settings, url: str, stop: asyncio.Event, metrics_dir: Path, sock: socket.socket, name: str) -> None:
+async def run(settings: Settings, stop: asyncio.Event, metrics_dir: Path, sock: socket.socket, name: str) -> None:
     """The life of an API process on a socket that it shares with its siblings."""
-    db = Database(url, name="speedsms api", prepare=settings.database.prepare)
+    db = Database(settings.database.url, name="speedsms api", prepare=settings.database.prepare)
     process = ApiProcess(db, settings, now=lambda: datetime.now(UTC), metrics_dir=metrics_dir)
     figures_server = await process.metrics.serve(metrics_dir, name)
     cap = settings.http.connections_per_address

@@ -71,7 +71,7 @@ class Worker:
         self._batch = settings.worker.batch
         self._recorder = Recorder(db, now, self.metrics, self._batch)
         self._reporter = Reporter(db, now, self.metrics)
-        self._inbound = Inbound(db, now, self.metrics)
+        self.inbound = Inbound(db, self._directory, now, self.metrics)
         self._running: dict[int, _Running] = {}
         self._asked: dict[str, tuple[str, int | None]] = {}
         self._spending: set[asyncio.Task[None]] = set()
@@ -218,7 +218,7 @@ class Worker:
         except ValueError as error:
             self._log.error("channel blocked by its settings", action="channel", channel=name, cause=str(error))
             return
-        await channel.start(_Sink(channel_id, self._reporter, self._inbound))
+        await channel.start(_Sink(channel_id, self._reporter, self.inbound))
         pump = Pump(
             db=self._db,
             channel=channel,

@@ -8,9 +8,12 @@ process forgets no receipt.
 import asyncio
 import random
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from datetime import datetime, timedelta
-from typing import Any, Final, Literal
+from typing import Annotated, Any, Final, Literal, TypeAlias
+
+import msgspec
+from msgspec import Meta
 
 from speedsms.gateway import failpoint
 from speedsms.gateway.channels.base import (
@@ -31,39 +34,43 @@ from speedsms.gateway.rules.pace import Pace
 from speedsms.gateway.rules.simulation import MAGIC, SCRIPTS, Script
 from speedsms.numbers import magic
 
+_Amount: TypeAlias = Annotated[float, Meta(ge=0)]
+_Share: TypeAlias = Annotated[float, Meta(ge=0, le=1)]
 
-@dataclass(frozen=True, slots=True)
-class Settings:
+class Settings(msgspec.Struct, frozen=True):
     """One simulated carrier. mode `null` takes everything at once and says nothing, for benchmarks.
 
-    latency_ms: (least, most) of its answer; throttle, peer_error, unknown: shares of chaos, 0 … 1.
+    latency_ms: (least, most) of its answer; throttle, peer_error, unknown: shares of chaos.
     """
 
     mode: Literal["sim", "null"] = "sim"
     outcome: str = "delivered"
-    latency_ms: tuple[float, float] = (0.0, 0.0)
-    receipt_s: float | None = None
-    rate: float = 0.0
-    window: int = 1000
+    latency_ms: tuple[_Amount, _Amount] = (0.0, 0.0)
+    receipt_s: _Amount | None = None
+    rate: _Amount = 0.0
+    window: Annotated[int, Meta(ge=1)] = 1000
     seed: int = 1
-    throttle: float = 0.0
-    peer_error: float = 0.0
-    unknown: float = 0.0
+    throttle: _Share = 0.0
+    peer_error: _Share = 0.0
+    unknown: _Share = 0.0
     idempotent: bool = True
-    scripts: Mapping[str, str] = field(default_factory=dict)
+    scripts: Mapping[str, str] = {}  # noqa: RUF012 - msgspec gives each its own
 
 
 def settings_of(raw: Mapping[str, Any]) -> Settings:
     """Settings from their stored form. Raises ValueError with the path of the bad key (CH-11)."""
-    known = Settings.__dataclass_fields__
+    known = Settings.__struct_fields__
     if strange := sorted(set(raw) - set(known)):
         raise ValueError(f"{strange[0]}: unknown setting of a sim channel; known are {', '.join(known)}")
-    settings = Settings(**{k: tuple(v) if isinstance(v, list) else v for k, v in raw.items()})
-    for name in (settings.outcome, *settings.scripts.values()):
+    try:
+        settings = msgspec.convert(raw, Settings)
+    except msgspec.ValidationError as error:
+        said, _, where = str(error).partition(" - at `$.")
+        raise ValueError(f"{where.rstrip('`')}: {said}") from None
+    named = {"outcome": settings.outcome} | {f"scripts.{phone}": name for phone, name in settings.scripts.items()}
+    for path, name in named.items():
         if name not in SCRIPTS:
-            raise ValueError(f"outcome: {name!r} is none of {', '.join(SCRIPTS)}")
-    if settings.window < 1:
-        raise ValueError("window: at least 1")
+            raise ValueError(f"{path}: {name!r} is none of {', '.join(SCRIPTS)}")
     return settings
 
 
@@ -85,6 +92,9 @@ def script_for(out: Outgoing, settings: Settings, asked: Callable[[str], str | N
     if settings.receipt_s is not None and script.receipts:
         return replace(script, receipts=((settings.receipt_s, script.receipts[-1][1]),))
     return script
+
+
+_TAKEN: Final = Accepted()
 
 
 class Sim:
@@ -132,9 +142,9 @@ class Sim:
         self._state = "stopped"
 
     async def submit(self, out: Outgoing) -> Outcome:
-        self._pace.take(len(out.parts), asyncio.get_running_loop().time())
         if self._null:
-            return Accepted()
+            return _TAKEN
+        self._pace.take(len(out.parts), asyncio.get_running_loop().time())
         self._open += 1
         try:
             return await self._play(out, script_for(out, self._settings, self._asked))

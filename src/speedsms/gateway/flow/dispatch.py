@@ -19,7 +19,7 @@ from speedsms.gateway.metrics import Metrics
 from speedsms.gateway.rules import state
 from speedsms.gateway.rules.senders import Lane
 from speedsms.gateway.store import messages
-from speedsms.gateway.store.db import Database, persist
+from speedsms.gateway.store.db import Database, persist, settle_backend
 from speedsms.gateway.store.messages import GRACE, Claimed, Result
 from speedsms.text import Encoding, split
 
@@ -168,6 +168,7 @@ class Pump:
         self._paused_until = 0.0
         self._pause_s = _PAUSE_S[0]
         self._attempts: set[asyncio.Task[None]] = set()
+        self._claiming: tuple[int, int, datetime] | None = None  # server process, node, time
 
     def wake(self) -> None:
         self._woken.set()
@@ -185,6 +186,7 @@ class Pump:
     async def _run(self) -> None:
         session = await self._db.connect(hot=True)
         try:
+            await self._unclaim(session)
             while not self._stopping:
                 self._woken.clear()
                 clock = asyncio.get_running_loop().time
@@ -197,6 +199,14 @@ class Pump:
                     await asyncio.sleep(min(clock() - began, _LONGEST_REST_S))
         finally:
             await session.close()
+
+    async def _unclaim(self, session: Any) -> None:
+        """A claim that lost its connection may have taken messages that we never saw."""
+        if self._claiming:
+            backend, node_id, at = self._claiming
+            await settle_backend(self._db, backend)
+            await messages.unclaim(session, channel_id=self._channel_id, node_id=node_id, at=at)
+            self._claiming = None
 
     def _rest_s(self) -> float:
         now = asyncio.get_running_loop().time()
@@ -225,6 +235,8 @@ class Pump:
             waiting.clear()
             await self._wait_for(waiting, capacity.wait_s or _POLL_S)
             return 1  # look again at once: nothing was found out about the queue
+        at = self._now()
+        self._claiming = (session.backend, node_id, at)
         rows = await messages.claim(
             session,
             channel_id=self._channel_id,
@@ -232,8 +244,9 @@ class Pump:
             pools=pools,
             lanes=[int(lane) for lane in Lane],
             most=most,
-            at=self._now(),
+            at=at,
         )
+        self._claiming = None
         if rows:
             failpoint.hit("S7")
         self._recorder.unrecorded += len(rows)
@@ -250,8 +263,11 @@ class Pump:
         return len(rows)
 
     async def _attempt(self, claimed: Claimed, node_id: int) -> None:
-        outcome = self._forbidden(claimed) or await self._submit(claimed)
-        result = result_of(claimed, outcome, self._channel, self._now())
+        now = self._now()
+        outcome = self._forbidden(claimed, now) or await self._submit(claimed)
+        if not isinstance(outcome, Accepted):
+            now = self._now()  # what is tried or looked at again counts from the answer
+        result = result_of(claimed, outcome, self._channel, now)
         if isinstance(outcome, Refused) and state.RULINGS[outcome.reason].pauses:
             self._pause(outcome.retry_after_s)
         else:
@@ -271,9 +287,10 @@ class Pump:
             return Unknown("raised", repr(error))
         return outcome
 
-    def _forbidden(self, claimed: Claimed) -> Refused | None:
+    @staticmethod
+    def _forbidden(claimed: Claimed, now: datetime) -> Refused | None:
         """What must not leave any more: expired, opted out since, or ended by a late report (CH-7)."""
-        if claimed.ended or claimed.expires_at <= self._now():
+        if claimed.ended or claimed.expires_at <= now:
             return Refused(Reason.EXPIRED)
         if claimed.opted_out:
             return Refused(Reason.CANCELLED, "opted out")

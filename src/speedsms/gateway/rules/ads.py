@@ -84,3 +84,9 @@ def too_frequent(sent_in_window: int) -> bool:
 def opts_out(incoming: str) -> bool:
     """Whether the first words of an incoming message refuse further advertising, in any case or accents."""
     return _OPTS_OUT.match(fold(incoming)) is not None
+
+
+def confirmation(received: datetime) -> str:
+    """What a number that opted out is told, at once: when its wish came, and since when it holds."""
+    local = received.astimezone(VIETNAM_TIME)
+    return f"Yeu cau tu choi quang cao da nhan luc {local:%H:%M %d/%m/%Y}. Quy khach khong con nhan tu luc nay."

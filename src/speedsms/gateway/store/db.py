@@ -8,7 +8,7 @@ Everything else the driver raises is a bug of ours and stays as it is.
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
-from typing import Any, LiteralString, Self, TypeAlias, cast
+from typing import Any, Self, TypeAlias
 
 import psycopg
 from psycopg import AsyncConnection
@@ -72,7 +72,7 @@ async def fetch(connection: Connection, sql: str, params: dict[str, Any] | None 
     """Run one statement and give its rows; retries what certainly did nothing."""
     for attempt in range(RETRIES + 1):
         try:
-            cursor = await connection.execute(cast(LiteralString, sql), params, binary=True)
+            cursor = await connection.execute(sql, params, binary=True)
             return await cursor.fetchall() if cursor.description else []
         except _RETRY as error:
             # Inside a transaction the whole of it has to begin again, which is its owner's matter.
@@ -164,7 +164,7 @@ class Database:
     async def dictrows(self, sql: str, **params: Any) -> list[dict[str, Any]]:
         async with self.session() as session:
             try:
-                cursor = await session.execute(cast(LiteralString, sql), params, binary=True)
+                cursor = await session.execute(sql, params, binary=True)
                 names = [column.name for column in cursor.description or ()]
                 return [dict(zip(names, row, strict=True)) for row in await cursor.fetchall()]
             except psycopg.Error as error:
@@ -174,7 +174,7 @@ class Database:
         """Run one statement without result; the number of rows it touched."""
         async with self.session() as session:
             try:
-                return (await session.execute(cast(LiteralString, sql), params)).rowcount
+                return (await session.execute(sql, params)).rowcount
             except psycopg.Error as error:
                 raise _translate(session, error) from error
 
@@ -215,7 +215,7 @@ async def listen(
     connection = session or await db.connect()
     try:
         for channel in channels:
-            await connection.execute(cast(LiteralString, f"LISTEN {channel}"))
+            await connection.execute(f"LISTEN {channel}")
         async for notice in connection.notifies():
             wake(notice.channel)
     except psycopg.Error as error:

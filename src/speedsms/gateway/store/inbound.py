@@ -6,10 +6,10 @@ from datetime import datetime
 from speedsms.gateway.store.db import Connection, fetch
 
 _OWNER = """
-SELECT account_id FROM request WHERE %(reply_to)s::bigint IS NOT NULL
+SELECT account_id, test FROM request WHERE %(reply_to)s::bigint IS NOT NULL
     AND tran_id = tran_id_of(%(reply_to)s::bigint >> 7) AND id = %(reply_to)s::bigint >> 7
 UNION ALL
-SELECT account_id FROM sender WHERE id = %(recipient)s AND kind IN ('number', 'device') AND status = 'approved'
+SELECT account_id, false FROM sender WHERE id = %(recipient)s AND kind IN ('number', 'device') AND status = 'approved'
 LIMIT 1
 """
 _STORE = """
@@ -28,23 +28,26 @@ gone AS (
     INSERT INTO suppression SELECT account_id, %(number)s::bigint, 'opt_out', %(at)s FROM kept
     WHERE %(opts_out)s AND %(number)s::bigint IS NOT NULL AND account_id IS NOT NULL
     ON CONFLICT DO NOTHING RETURNING 1)
-SELECT kept.id, CASE WHEN EXISTS (SELECT FROM out) THEN pg_notify('outbox', '') END,
+SELECT kept.id, EXISTS (SELECT FROM gone), CASE WHEN EXISTS (SELECT FROM out) THEN pg_notify('outbox', '') END,
     CASE WHEN EXISTS (SELECT FROM gone) THEN pg_notify('config', '') END FROM kept
 """
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
-    """account_id: None if no account is known for it; it is stored and shown all the same (SM-44)."""
+class Owner:
+    """Whose message it is. test: it answers a message of a test token."""
 
-    id: int
-    account_id: int | None
+    account_id: int
+    test: bool
 
 
-async def owner(connection: Connection, reply_to: int | None, recipient: str) -> int | None:
-    """Whose message it is: that of the request it answers, else of the registered number or device it came to."""
+async def owner(connection: Connection, reply_to: int | None, recipient: str) -> Owner | None:
+    """The account of the request it answers, else of the registered number or device it came to.
+
+    None: nobody's; it is stored and shown all the same (SM-44).
+    """
     rows = await fetch(connection, _OWNER, {"reply_to": reply_to, "recipient": recipient})
-    return int(rows[0][0]) if rows else None
+    return Owner(*rows[0]) if rows else None
 
 
 async def keep(
@@ -63,8 +66,8 @@ async def keep(
     received_at: datetime,
     opts_out: bool,
     at: datetime,
-) -> Kept | None:
-    """Store it; None if it is a repetition of one that is stored."""
+) -> bool:
+    """Store it, unless it is a repetition of one that is stored; whether its sender newly opted out."""
     rows = await fetch(
         connection,
         _STORE,
@@ -84,4 +87,4 @@ async def keep(
             "at": at,
         },
     )
-    return Kept(rows[0][0], account_id) if rows else None
+    return bool(rows and rows[0][1])

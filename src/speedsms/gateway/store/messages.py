@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Final
+from typing import Final, NamedTuple
 
 from speedsms.gateway.store.db import Connection, Database, fetch
 
@@ -223,8 +223,7 @@ async def forget_key(connection: Connection, account_id: int, endpoint: str, key
 # ---------------------------------------------------------------------------------------------- dispatch
 
 
-@dataclass(frozen=True, slots=True)
-class Claimed:
+class Claimed(NamedTuple):
     """A started attempt: the row in `flight` is committed, no byte has left."""
 
     message: int
@@ -248,10 +247,12 @@ class Claimed:
 
 
 # Lanes are taken in the order given, each by its own index range, so an OTP never waits behind bulk. Rows are
-# deleted by their place in the table: no second index has to be kept.
+# deleted by their place in the table: no second index has to be kept. The claim holds its node's row, so that
+# nobody buries the node meanwhile; one that is buried already claims nothing, or nobody would sweep after it.
 _CLAIM: Final = """
-WITH c AS MATERIALIZED (
-    SELECT r.place FROM unnest(%(lanes)s::smallint[]) WITH ORDINALITY AS l(lane, rank)
+WITH alive AS MATERIALIZED (SELECT id FROM node WHERE id = %(node)s FOR KEY SHARE),
+c AS MATERIALIZED (
+    SELECT r.place FROM alive CROSS JOIN unnest(%(lanes)s::smallint[]) WITH ORDINALITY AS l(lane, rank)
     CROSS JOIN unnest(%(pools)s::smallint[]) AS p(pool)
     CROSS JOIN LATERAL (
         SELECT ctid AS place FROM ready
@@ -296,7 +297,21 @@ async def claim(
             "grace": GRACE,
         },
     )
-    return [Claimed(*row) for row in rows]
+    return [Claimed._make(row) for row in rows]
+
+
+# A claim's time is its name: a node makes no two at one moment.
+_UNCLAIM: Final = """
+WITH d AS (
+    DELETE FROM flight WHERE node_id = %(node)s AND channel_id = %(channel)s AND started_at = %(at)s RETURNING *)
+INSERT INTO ready SELECT m.pool, d.lane, %(at)s, d.expires_at, d.account_id, d.message, d.attempt - 1, d.tries
+FROM d JOIN message m ON m.account_id = d.account_id AND m.id = d.message
+"""
+
+
+async def unclaim(connection: Connection, *, channel_id: int, node_id: int, at: datetime) -> None:
+    """Give back what a claim took whose answer was lost on the way: nobody has begun it."""
+    await fetch(connection, _UNCLAIM, {"channel": channel_id, "node": node_id, "at": at})
 
 
 async def stranded(connection: Connection, pools: Sequence[int], most: int) -> list[tuple[int, str, int, int, int]]:

@@ -3,11 +3,13 @@
 A plain ASGI callable without middleware. What depends on the account is in api/routes.py.
 """
 
+import asyncio
 import re
 import secrets
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import datetime
 from itertools import count
+from time import perf_counter
 from typing import Any, Final, TypeAlias
 from urllib.parse import unquote_to_bytes
 
@@ -15,7 +17,9 @@ import structlog
 from msgspec.structs import replace
 
 from speedsms.gateway import failpoint
+from speedsms.gateway.errors import Declined
 from speedsms.gateway.flow.accept import ConnectionReset, Overloaded
+from speedsms.gateway.metrics import Metrics
 from speedsms.gateway.rules.request import Reply
 from speedsms.gateway.store.accounts import Caller, Directory
 from speedsms.gateway.store.db import CommitUnknown, DatabaseAway
@@ -48,6 +52,8 @@ _JSON: Final[tuple[Header, ...]] = (
 )
 _TEXT: Final[tuple[Header, ...]] = ((b"content-type", b"text/plain; version=0.0.4; charset=utf-8"),)
 
+_INTERNAL: Final = (Code.INTERNAL, Reason.INTERNAL)  # definitely nothing happened (protocol D3)
+
 log = structlog.get_logger()
 
 
@@ -71,8 +77,9 @@ class Api:
         routes: Routes,
         rate: Rate,
         now: Callable[[], datetime],
+        metrics: Metrics,
         ready: Callable[[], Awaitable[bool]],
-        metrics: Callable[[], Awaitable[bytes]] | None = None,
+        figures: Callable[[], Awaitable[bytes]] | None = None,
         mounts: Mapping[str, App] | None = None,
         get_send: bool = True,
         trusted_proxies: tuple[str, ...] = (),
@@ -81,8 +88,9 @@ class Api:
         self._routes = routes
         self._rate = rate
         self._now = now
-        self._ready = ready
         self._metrics = metrics
+        self._ready = ready
+        self._figures = figures
         self._mounts = {prefix.encode(): app for prefix, app in (mounts or {}).items()}
         self._methods = METHODS if get_send else {**METHODS, Endpoint.SMS_SEND: ("POST",)}
         self._trusted = trusted_proxies
@@ -90,6 +98,15 @@ class Api:
         self._request_ids = map((secrets.token_hex(5) + "%x").__mod__, count(1))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await self._serve(scope, receive, send)
+        except asyncio.CancelledError:
+            # The drain ran out of time and nothing comes after this: what became of the call is not known, and
+            # the server would say so in a body that is not ours (protocol §1.4).
+            await _reply(send, write.UNKNOWN, (*_JSON, (b"connection", b"close")))
+
+    async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
+        began = perf_counter()
         path = scope["raw_path"]
         found = find(path)
         if found is None:
@@ -97,7 +114,7 @@ class Api:
                 if path == prefix or path.startswith(prefix + b"/"):
                     await app(scope, receive, send)
                     return
-            if page := await self._page(path):
+            if page := await self._page(scope):
                 await _reply(send, page, _TEXT)
                 return
         try:
@@ -107,17 +124,26 @@ class Api:
             await receive()  # until the server has seen the end of the connection
             return
         await _reply(send, reply, (*_JSON, (b"x-request-id", next(self._request_ids).encode()), *headers))
+        self._metrics.http(found[0] if found else "none", reply.status, perf_counter() - began)
 
-    async def _page(self, path: bytes) -> Reply | None:
+    async def _page(self, scope: Scope) -> Reply | None:
         """What operators ask: without credentials, never counted."""
-        match path:
+        match scope["raw_path"]:
             case b"/health":
                 return Reply(200, b"ok\n", ())
             case b"/ready":
                 return Reply(200, b"ready\n", ()) if await self._ready() else Reply(503, b"not ready\n", ())
-            case b"/metrics" if self._metrics:
-                return Reply(200, await self._metrics(), ())
+            case b"/metrics" if self._figures:
+                if not self._near(scope):
+                    return Reply(403, b"only for this machine and private networks\n", ())
+                return Reply(200, await self._figures(), ())
         return None
+
+    def _near(self, scope: Scope) -> bool:
+        """Whether the client stands on this machine, in a private network, or is a trusted proxy itself."""
+        peer = (scope["client"] or ("",))[0]
+        address = auth.client_address(peer, scope["headers"], self._trusted)
+        return not address or auth.inside(address, self._trusted) or auth.private(address)
 
     async def _answer(
         self, scope: Scope, receive: Receive, found: tuple[Endpoint, bytes] | None
@@ -147,11 +173,11 @@ class Api:
         except ConnectionReset:
             raise
         except DatabaseAway:
-            return _internal(endpoint), ()
+            return self._refused(endpoint, *_INTERNAL), ()
         except Exception:
             # Keeps the connection alive. Accepting promises: what it does not call unknown did not happen.
             log.exception("call_failed", endpoint=endpoint)
-            return _internal(endpoint), ()
+            return self._refused(endpoint, *_INTERNAL), ()
 
     async def _authenticate(
         self, scope: Scope, headers: Mapping[bytes, bytes], call: Call
@@ -171,7 +197,7 @@ class Api:
         account = caller.account
         if caller.token.allow_ip and not auth.inside(address, caller.token.allow_ip):
             window = await self._rate.look(account.id, account.rate_limit)
-            return write.refused(call.endpoint, Code.IP_LOCKED, Reason.IP_LOCKED), _rate_headers(window)
+            return self._refused(call.endpoint, Code.IP_LOCKED, Reason.IP_LOCKED), _rate_headers(window)
         return await self._admit(call, caller)
 
     async def _admit(self, call: Call, caller: Caller) -> tuple[Reply, tuple[Header, ...]]:
@@ -181,17 +207,20 @@ class Api:
             return write.limited(window.reset_s), _rate_headers(window)
         try:
             reply = await self._routes.answer(call, caller)
+        except Declined as no:
+            reply = self._refused(call.endpoint, no.code, no.reason, no.invalid_phones)
         except Overloaded as wait:
             window = replace(window, reset_s=wait.retry_after_s)
             reply = write.limited(wait.retry_after_s)
         except (DatabaseAway, CommitUnknown):
-            reply = _internal(call.endpoint)
+            reply = self._refused(call.endpoint, *_INTERNAL)
         return reply, _rate_headers(window)
 
-
-def _internal(endpoint: Endpoint) -> Reply:
-    """Code 500: definitely nothing happened (protocol D3)."""
-    return write.refused(endpoint, Code.INTERNAL, Reason.INTERNAL)
+    def _refused(
+        self, endpoint: Endpoint, code: Code, reason: Reason, invalid_phones: tuple[str, ...] = ()
+    ) -> Reply:
+        self._metrics.refused(code, reason)
+        return write.refused(endpoint, code, reason, invalid_phones)
 
 
 def _fields(scope: Scope, headers: Mapping[bytes, bytes], name: bytes) -> tuple[bytes, ...]:

@@ -6,7 +6,7 @@ from binascii import Error as Base64Error
 from collections import deque
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
-from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from math import ceil
 from typing import Final, TypeAlias
 
@@ -19,6 +19,7 @@ _NEVER: Final = re.compile(rb"[^\x21-\x7e]")
 
 Headers: TypeAlias = Iterable[tuple[bytes, bytes]]
 Network: TypeAlias = IPv4Network | IPv6Network
+Address: TypeAlias = IPv4Address | IPv6Address
 
 
 class WrongCredentials(Exception):  # noqa: N818 - it names the answer, as 401 does
@@ -91,13 +92,22 @@ def networks(written: tuple[str, ...]) -> tuple[Network, ...]:
 
 def inside(address: str, written: tuple[str, ...]) -> bool:
     """Whether an address stands on a list; what is no address (a socket path) never does."""
+    found = _parsed(address)
+    return found is not None and any(found in network for network in networks(written))
+
+
+def private(address: str) -> bool:
+    """Whether an address belongs to this machine or to a network that is not the internet."""
+    found = _parsed(address)
+    return found is not None and found.is_private
+
+
+def _parsed(address: str) -> Address | None:
     try:
         found = ip_address(address)
     except ValueError:
-        return False
-    if isinstance(found, IPv6Address) and found.ipv4_mapped:
-        found = found.ipv4_mapped
-    return any(found in network for network in networks(written))
+        return None
+    return found.ipv4_mapped or found if isinstance(found, IPv6Address) else found
 
 
 def client_address(peer: str, headers: Headers, trusted: tuple[str, ...]) -> str:

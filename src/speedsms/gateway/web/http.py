@@ -23,6 +23,8 @@ MAX_HEADERS: Final = 32 * 1024  # octets of the header block
 MAX_FIELDS: Final = 100
 RECEIVE_S: Final = 30.0  # from the first octet of a request to its last
 BACKLOG: Final = 2048
+LINGER_S: Final = 0.5  # after stop, connections are told to close before they are closed
+_LAST_LOOK_S: Final = 0.02
 _FIELD_OCTETS: Final = len(": \r\n")
 _UPGRADE: Final = re.compile(rb"(\n)upgrade[ \t]*:", re.IGNORECASE)
 _LARGEST_HEAD: Final = MAX_TARGET + MAX_HEADERS
@@ -68,8 +70,11 @@ class Connection(HttpToolsProtocol):
     uvloop and asyncio set TCP_NODELAY on every accepted connection themselves.
     """
 
-    def __init__(self, *, per_address: Counter[str], cap: int, **given: Any) -> None:
+    def __init__(
+        self, *, per_address: Counter[str], cap: int, stop: asyncio.Event, **given: Any
+    ) -> None:
         super().__init__(**given)
+        self._stop = stop
         self._per_address = per_address
         self._cap = cap
         self._refusal = HTTPStatus.BAD_REQUEST
@@ -120,6 +125,8 @@ class Connection(HttpToolsProtocol):
         if len(self.headers) > MAX_FIELDS or (self._octets > MAX_HEADERS and self._block() > MAX_HEADERS):
             self._refuse(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
         super().on_headers_complete()
+        if self._stop.is_set():
+            self.cycle.keep_alive = False
 
     def _block(self) -> int:
         """Octets of the header block as it was sent, give or take white space around values."""
@@ -183,6 +190,16 @@ class _Server(uvicorn.Server):
                     connection.expire(now)
         return await super().on_tick(counter) or self._stop.is_set()
 
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Answer a little longer, saying `Connection: close`: a connection closed without a word may hold a
+        call on its way, whose caller would not know what became of it (invariants P9).
+        """
+        await asyncio.sleep(LINGER_S)
+        for sock in sockets or ():
+            sock.listen(0)  # newcomers wait outside, and who is in the queue is let in
+        await asyncio.sleep(_LAST_LOOK_S)
+        await super().shutdown(sockets)
+
 
 async def serve(
     app: App,
@@ -191,14 +208,16 @@ async def serve(
     *,
     connections_per_address: int = 1024,
     keep_alive_s: int = 75,
-    drain_s: int = 8,
+    drain_s: int = 6,
 ) -> None:
     """Serve until `stop` is set; then stop accepting, let running calls finish for drain_s, close.
 
     sock: bound, not yet listening; several processes may share it. connections_per_address: 0 is no cap.
     """
     per_address: Counter[str] = Counter()
-    protocol: Callable[..., Any] = partial(Connection, per_address=per_address, cap=connections_per_address)
+    protocol: Callable[..., Any] = partial(
+        Connection, per_address=per_address, cap=connections_per_address, stop=stop
+    )
     config = uvicorn.Config(
         app,
         http=protocol,  # type: ignore[arg-type]  # it is only ever called

@@ -2,24 +2,21 @@
 
 import hashlib
 import html
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime
-from typing import Any, Final, TypeAlias
+from typing import Final
 from urllib.parse import parse_qsl
 
 from speedsms.gateway.store import admin
 from speedsms.gateway.store.admin import AdminFailed
 from speedsms.gateway.store.db import Database, DatabaseAway, fetch
-
-Scope: TypeAlias = Mapping[str, Any]
-Receive: TypeAlias = Callable[[], Awaitable[Mapping[str, Any]]]
-Send: TypeAlias = Callable[[Mapping[str, Any]], Awaitable[None]]
+from speedsms.gateway.web.asgi import Receive, Scope, Send
 
 _BODY_BYTES: Final = 4096
 _HEADERS: Final = (
     (b"content-type", b"text/html; charset=utf-8"),
     (b"cache-control", b"no-store"),
-    (b"content-security-policy", b"default-src 'none'; form-action 'self'; frame-ancestors 'none'; style-src 'self'"),
+    (b"content-security-policy", b"default-src 'none'; form-action 'self'; frame-ancestors 'none'"),
     (b"referrer-policy", b"no-referrer"),
     (b"x-content-type-options", b"nosniff"),
 )
@@ -35,6 +32,10 @@ _DONE: Final = """<h2>Account {name} is ready</h2>
 <p>Its access token, shown only now:</p><p><code>{token}</code></p>
 <p>Next: <code>speedsms account topup {name} 100000 --key first</code>, then prices, a channel and a route;
 <code>speedsms doctor</code> tells what is missing.</p>"""
+
+
+_GONE: Final = """<p>This link was used or has expired.
+Start <code>speedsms serve</code> again for a new one.</p>"""
 
 
 class Setup:
@@ -61,7 +62,7 @@ class Setup:
         if method not in ("GET", "HEAD", "POST"):
             return 405, "<p>Open the link that `speedsms serve` printed.</p>"
         if not await self._valid(code):
-            return 404, "<p>This link was used or has expired. Start <code>speedsms serve</code> again for a new one.</p>"
+            return 404, _GONE
         if method != "POST":
             return 200, _form(code)
         try:
@@ -102,7 +103,7 @@ def _hash(code: str) -> bytes:
 
 
 async def _body(receive: Receive) -> bytes:
-    body = b""
+    body: bytes = b""
     while True:
         event = await receive()
         body = (body + event.get("body", b""))[:_BODY_BYTES]

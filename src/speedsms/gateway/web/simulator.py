@@ -5,10 +5,10 @@ It answers only callers on this machine and shows only what went out through a s
 
 import asyncio
 import re
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable
 from datetime import datetime
 from ipaddress import ip_address
-from typing import Any, Final, TypeAlias
+from typing import Any, Final
 from urllib.parse import parse_qsl
 from uuid import uuid4
 
@@ -19,11 +19,8 @@ from speedsms.gateway.flow.inbound import Inbound
 from speedsms.gateway.rules.simulation import SCRIPTS
 from speedsms.gateway.store import sim
 from speedsms.gateway.store.db import Database, DatabaseAway
+from speedsms.gateway.web.asgi import Receive, Scope, Send
 from speedsms.numbers import magic, parse
-
-Scope: TypeAlias = Mapping[str, Any]
-Receive: TypeAlias = Callable[[], Awaitable[Mapping[str, Any]]]
-Send: TypeAlias = Callable[[Mapping[str, Any]], Awaitable[None]]
 
 MOST_WAIT_S: Final = 60
 BODY_BYTES: Final = 16 * 1024
@@ -132,7 +129,7 @@ def _number(entry: str) -> str | None:
 
 async def _body(receive: Receive) -> bytes | None:
     """The whole body; None if it is too large."""
-    body = b""
+    body: bytes = b""
     while True:
         event = await receive()
         body += event.get("body", b"")

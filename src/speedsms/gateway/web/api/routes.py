@@ -53,7 +53,7 @@ class Call(msgspec.Struct, frozen=True):
 
 
 class Routes:
-    """The endpoints. `answer` raises what is more than a reply: Overloaded, ConnectionReset, DatabaseAway."""
+    """The endpoints. `answer` raises Declined, and what is no reply: Overloaded, ConnectionReset, DatabaseAway."""
 
     def __init__(self, db: Database, acceptor: Acceptor, now: Callable[[], datetime]) -> None:
         self._db = db
@@ -69,8 +69,6 @@ class Routes:
         try:
             self._admit(call.endpoint, caller)
             return await self._served[call.endpoint](call, caller)
-        except Declined as no:
-            return write.refused(call.endpoint, no.code, no.reason, no.invalid_phones)
         except InFlight:
             return write.IN_FLIGHT
         except Reused:

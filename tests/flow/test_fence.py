@@ -1,0 +1,60 @@
+"""A claim belongs to a living node (I16), and one whose answer was lost is nobody's loss (D5)."""
+
+import pytest
+
+from speedsms.gateway.rules.senders import Lane
+from speedsms.gateway.store import messages
+
+pytestmark = pytest.mark.anyio
+
+PHONE = "0912345678"
+
+
+async def queue_one(gateway):
+    """One accepted message that no pump takes; the channel that would."""
+    await gateway.db.execute("UPDATE channel SET enabled = false")
+    await gateway.worker.load()
+    await gateway.send(PHONE)
+    return await gateway.one("SELECT id FROM channel")
+
+
+async def new_node(gateway):
+    return await gateway.one(
+        "INSERT INTO node (role, host, pid, lease_until)"
+        " VALUES ('worker', 'x', 1, now() + interval '1 h') RETURNING id"
+    )
+
+
+async def claim(gateway, channel_id, node_id, at):
+    async with gateway.db.session() as session:
+        return await messages.claim(
+            session,
+            channel_id=channel_id,
+            node_id=node_id,
+            pools=[row[0] for row in await gateway.db.read("SELECT DISTINCT pool FROM ready")],
+            lanes=[int(lane) for lane in Lane],
+            most=10,
+            at=at,
+        )
+
+
+async def test_a_buried_node_claims_nothing(gateway):
+    """What it took would belong to nobody: the sweep has been there already."""
+    channel_id, node_id = await queue_one(gateway), await new_node(gateway)
+    await gateway.db.execute("DELETE FROM node WHERE id = %(id)s", id=node_id)
+    assert await claim(gateway, channel_id, node_id, gateway.clock()) == []
+    assert await gateway.one("SELECT count(*) FROM ready") == 1
+    assert await gateway.one("SELECT count(*) FROM flight") == 0
+
+
+async def test_a_claim_whose_answer_was_lost_is_given_back(gateway):
+    """It is sent at its first attempt by whoever claims next; other claims of the node stay as they are."""
+    channel_id, node_id = await queue_one(gateway), await new_node(gateway)
+    at = gateway.clock()
+    assert len(await claim(gateway, channel_id, node_id, at)) == 1
+    async with gateway.db.session() as session:
+        await messages.unclaim(session, channel_id=channel_id, node_id=node_id + 1, at=at)
+        assert await gateway.one("SELECT count(*) FROM flight") == 1
+        await messages.unclaim(session, channel_id=channel_id, node_id=node_id, at=at)
+    again = await claim(gateway, channel_id, node_id, at)
+    assert [(claimed.attempt, claimed.number) for claimed in again] == [(1, 84912345678)]
