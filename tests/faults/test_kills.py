@@ -60,9 +60,9 @@ async def test_nothing_is_lost_when_processes_are_killed(folder):
     print(f"\nSPEEDSMS_SEED={seed}")
     dice = random.Random(seed)
     gateway = Gateway(folder)
-    await gateway.start()
     async with AsyncExitStack() as stack:
         stack.callback(gateway.stop)
+        await gateway.start()
         sink = await stack.enter_async_context(Sink().open())
         gateway.cli("account", "set", "demo", "rate_limit=1000000")
         gateway.cli("account", "topup", "demo", str(BALANCE_VND), "--key", "faults")

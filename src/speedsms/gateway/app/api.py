@@ -97,7 +97,7 @@ class ApiProcess:
             return False
         return True
 
-    def _hear(self, _channel: str) -> None:
+    def _hear(self, _channel: str, _payload: str) -> None:
         self.directory.forget()
 
     async def _count_nodes(self) -> None:

@@ -22,7 +22,7 @@ from speedsms.gateway.store.migrate import migrate, pending
 OK, REFUSED, MISCONFIGURED, UNREACHABLE = 0, 1, 3, 4
 _PAUSE_S: Final = (0.2, 10.0)
 _STEADY_S: Final = 5.0  # a child that lived so long starts again without a pause
-_STOP_S: Final = 10.0
+_STOP_S: Final = 9.0  # after it a child is killed: everything has ended within 10 s (design §3)
 _PORT_WAIT_S: Final = 12.0  # children of a killed supervisor let go of the port when they have drained
 
 

@@ -2,7 +2,8 @@
 
 import asyncio
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,7 +13,7 @@ import structlog
 
 from speedsms import __version__
 from speedsms.gateway.channels import kinds
-from speedsms.gateway.channels.base import Channel, Incoming, Report, Traits
+from speedsms.gateway.channels.base import Channel, Health, Incoming, Report, Traits
 from speedsms.gateway.config import Settings
 from speedsms.gateway.flow.dispatch import Pump, Recorder
 from speedsms.gateway.flow.inbound import Inbound
@@ -23,12 +24,13 @@ from speedsms.gateway.metrics import Metrics
 from speedsms.gateway.net import Net
 from speedsms.gateway.rules.route import SIMULATOR_POOL, pools_of
 from speedsms.gateway.rules.carriers import Carrier, carrier_name
-from speedsms.gateway.store import messages, sim
+from speedsms.gateway.store import messages, routing, sim
 from speedsms.gateway.store.accounts import Directory
 from speedsms.gateway.store.db import Database, listen, persist
 from speedsms.gateway.store.nodes import Node
 
-DRAIN_S: Final = 8.0
+DRAIN_S: Final = 7.0  # the supervisor waits 9 s, and has to be gone itself after 10
+_LAST_POSTS_S: Final = 1.0
 _LOOK_S: Final = 2.0
 _RESCUE: Final = 1000
 
@@ -73,6 +75,8 @@ class Worker:
         self._reporter = Reporter(db, now, self.metrics)
         self.inbound = Inbound(db, self._directory, now, self.metrics)
         self._running: dict[int, _Running] = {}
+        self._blocked: dict[int, tuple[tuple[Any, ...], Health]] = {}
+        self._told: dict[int, Health] = {}
         self._asked: dict[str, tuple[str, int | None]] = {}
         self._spending: set[asyncio.Task[None]] = set()
         self._reload = asyncio.Event()
@@ -121,9 +125,9 @@ class Worker:
         try:
             for ended in done - {stopped}:
                 ended.result()  # a loop never ends by itself: whatever it raised ends the process
-            await self._drain()
             notifier_stop.set()
-            await asyncio.wait([loops[-1]], timeout=DRAIN_S)
+            await self._drain()
+            await asyncio.wait([loops[-1]], timeout=_LAST_POSTS_S)
         finally:
             for task in (*loops, *(r.loop for r in self._running.values())):
                 task.cancel()
@@ -133,7 +137,7 @@ class Worker:
     async def _drain(self) -> None:
         try:
             async with asyncio.timeout(DRAIN_S):
-                await asyncio.gather(*(r.pump.drain(DRAIN_S) for r in self._running.values()))
+                await asyncio.gather(*(r.pump.drain() for r in self._running.values()))
                 await asyncio.gather(*(r.channel.drain(DRAIN_S) for r in self._running.values()))
                 await self._recorder.flushed()
         except TimeoutError:
@@ -149,11 +153,15 @@ class Worker:
         self._reporter.wake()
         self._notifier.wake()
 
-    def _hear(self, channel: str) -> None:
+    def _hear(self, channel: str, payload: str) -> None:
+        """Of `ready` the payload names the pools, so a channel that serves none of them sleeps on."""
         if channel == "config":
             self._reload.set()
+            return
+        pools = set(map(int, payload.split(",")))
         for running in self._running.values():
-            running.pump.wake()
+            if pools.intersection(running.pools):
+                running.pump.wake()
 
     # ------------------------------------------------------------------------------------ channels
 
@@ -191,7 +199,18 @@ class Worker:
                 await self._start(row)
         await self._rescue()
         await self._share_pools()
+        await self._tell_health(wanted)
         self.loaded.set()
+
+    async def _tell_health(self, wanted: Collection[int]) -> None:
+        """Write down what changed, for `channel list` and `doctor` (channels §1.7)."""
+        health = dict.fromkeys(self._told.keys() - wanted, Health("stopped"))
+        health |= {i: blocked for i, (_, blocked) in self._blocked.items() if i in wanted}
+        health |= {i: running.channel.health() for i, running in self._running.items()}
+        for channel_id, told in health.items():
+            if self._told.get(channel_id) != told:
+                await routing.tell_health(self._db, channel_id, told.state, told.cause, self._now())
+                self._told[channel_id] = told
 
     async def _rescue(self) -> None:
         """Messages accepted before there was a route, or whose routes are gone, follow the routes of today."""
@@ -213,11 +232,15 @@ class Worker:
 
     async def _start(self, row: tuple[Any, ...]) -> None:
         channel_id, name, kind, settings = row
+        if self._blocked.get(channel_id, (None,))[0] == row:
+            return
         try:
             channel = kinds.build(kind, name, settings, now=self._now, asked=self._ask)
         except ValueError as error:
             self._log.error("channel blocked by its settings", action="channel", channel=name, cause=str(error))
+            self._blocked[channel_id] = row, Health("blocked", str(error))
             return
+        self._blocked.pop(channel_id, None)
         await channel.start(_Sink(channel_id, self._reporter, self.inbound))
         pump = Pump(
             db=self._db,
@@ -247,7 +270,9 @@ class Worker:
         return outcome
 
     async def _stop(self, channel_id: int, running: _Running) -> None:
-        await running.pump.drain(DRAIN_S)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(DRAIN_S):
+                await running.pump.drain()
         await running.channel.stop()
         running.loop.cancel()
         del self._running[channel_id]
@@ -266,9 +291,9 @@ class Worker:
                 running.pump.wake()
 
 
-async def run(settings: Settings, url: str, stop: asyncio.Event, metrics_dir: Path) -> None:
+async def run(settings: Settings, stop: asyncio.Event, metrics_dir: Path) -> None:
     """The life of a worker process."""
-    db = Database(url, name="speedsms worker", prepare=settings.database.prepare)
+    db = Database(settings.database.url, name="speedsms worker", prepare=settings.database.prepare)
     allow, timeout_s = settings.webhooks.allow_loopback, settings.webhooks.timeout_s
     async with Net(allow_loopback=allow, timeout_s=timeout_s) as net:
         worker = Worker(db, settings, now=lambda: datetime.now(UTC), net=net)

@@ -114,7 +114,7 @@ async def _database(db: Database, settings: Settings) -> AsyncIterator[Finding]:
     for name in ("fsync", "full_page_writes", "synchronous_commit"):
         ((value,),) = await db.read("SELECT current_setting(%(name)s)", name=name)
         yield _graded(name, value, "switch it on: acknowledged messages rest on it", good=value != "off")
-    for finding in await _configuration(db):
+    for finding in [*await _configuration(db), *await _channels(db)]:
         yield finding
     async for finding in _names(db, allow_loopback=settings.webhooks.allow_loopback):
         yield finding
@@ -162,6 +162,19 @@ async def _configuration(db: Database) -> list[Finding]:
             "endpoints", f"{silent} disabled", "see speedsms webhook list", good=not silent, otherwise=odd
         ),
         _graded("dead letters", f"{buried}", "speedsms webhook replay", good=not buried, otherwise=odd),
+    ]
+
+
+async def _channels(db: Database) -> list[Finding]:
+    """Those that take no traffic, as the worker last saw them."""
+    rows = await db.read(
+        """SELECT name, health->>'state', coalesce(health->>'cause', 'see the log') FROM channel
+           WHERE enabled AND health->>'state' NOT IN ('up', 'degraded', 'starting') ORDER BY name"""
+    )
+    fix = "speedsms channel set NAME key=value, or channel disable NAME"
+    return [
+        Finding(Grade.BAD if state == "blocked" else Grade.ODD, f"channel {name}", f"{state} ({cause})", fix)
+        for name, state, cause in rows
     ]
 
 

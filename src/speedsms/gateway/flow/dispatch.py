@@ -96,8 +96,8 @@ class Recorder:
         self._arrived = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
-        self.freed = asyncio.Event()
         self.unrecorded = 0
+        self.when_freed: list[Callable[[], None]] = []
 
     def put(self, result: Result, node_id: int) -> None:
         self._waiting.append((result, node_id))
@@ -125,7 +125,8 @@ class Recorder:
                 for _ in batch:
                     self._waiting.popleft()
                 self.unrecorded -= len(batch)
-                self.freed.set()
+                for freed in self.when_freed:
+                    freed()
                 self._metrics.commit("dispatch", len(batch), asyncio.get_running_loop().time() - started)
                 if not self._waiting:
                     self._arrived.clear()
@@ -164,39 +165,52 @@ class Pump:
         self._batch = batch
         self._unrecorded = unrecorded
         self._woken = asyncio.Event()
+        self._blocked = False  # by the channel's capacity or by what is not recorded yet
         self._stopping = False
+        recorder.when_freed.append(self._unblock)
+        self._ended = asyncio.Event()
         self._paused_until = 0.0
         self._pause_s = _PAUSE_S[0]
+        self._poll_s = _POLL_S
         self._attempts: set[asyncio.Task[None]] = set()
         self._claiming: tuple[int, int, datetime] | None = None  # server process, node, time
 
     def wake(self) -> None:
         self._woken.set()
 
+    def _unblock(self) -> None:
+        if self._blocked:
+            self._woken.set()
+
     async def run(self) -> None:
         await persist(self._run)
+        self._ended.set()
 
-    async def drain(self, within_s: float) -> None:
-        """Claim nothing more and wait for the attempts in hand; what is open then is left to the sweep."""
+    async def drain(self) -> None:
+        """Claim nothing more; wait for the claim that is on its way, then for the attempts in hand.
+
+        What is open when the caller loses patience is left to the sweep.
+        """
         self._stopping = True
         self._woken.set()
+        await self._ended.wait()
         if self._attempts:
-            await asyncio.wait(self._attempts, timeout=within_s)
+            await asyncio.wait(self._attempts)
 
     async def _run(self) -> None:
         session = await self._db.connect(hot=True)
         try:
             await self._unclaim(session)
+            clock = asyncio.get_running_loop().time
             while not self._stopping:
                 self._woken.clear()
-                clock = asyncio.get_running_loop().time
                 began = clock()
-                if not await self._claim(session):
-                    await self._wait_for(self._woken, self._rest_s())
-                else:
-                    # Resting as long as the claim took lets the next one find more. An idle machine claims in
-                    # a millisecond, so nobody waits there; a busy one spends half as many statements.
-                    await asyncio.sleep(min(clock() - began, _LONGEST_REST_S))
+                more = await self._claim(session)
+                # Resting as long as the claim took lets the next one find more. An idle machine claims in a
+                # millisecond, so nobody waits there; a busy one spends half as many statements.
+                await asyncio.sleep(min(clock() - began, _LONGEST_REST_S))
+                if not more:
+                    await self._wait()
         finally:
             await session.close()
 
@@ -208,33 +222,29 @@ class Pump:
             await messages.unclaim(session, channel_id=self._channel_id, node_id=node_id, at=at)
             self._claiming = None
 
-    def _rest_s(self) -> float:
-        now = asyncio.get_running_loop().time()
-        return min(_POLL_S, max(self._paused_until - now, 0.001)) if self._paused_until > now else _POLL_S
-
-    @staticmethod
-    async def _wait_for(event: asyncio.Event, seconds: float) -> None:
+    async def _wait(self) -> None:
+        """Until a notification, a free slot, the end of a pause, or the poll."""
+        pause_s = self._paused_until - asyncio.get_running_loop().time()
         try:
-            async with asyncio.timeout(seconds):
-                await event.wait()
+            async with asyncio.timeout(min(_POLL_S, pause_s) if pause_s > 0 else self._poll_s):
+                await self._woken.wait()
         except TimeoutError:
             pass
 
-    async def _claim(self, session: Any) -> int:
-        """Start what may start now; how many messages."""
+    async def _claim(self, session: Any) -> bool:
+        """Start what may start now; whether more may be waiting."""
         clock = asyncio.get_running_loop().time()
         node_id = self._node_id()
         pools = list(self._pools())
-        if node_id is None or not pools or clock < self._paused_until or self._stopping:
-            return 0
+        self._poll_s = _POLL_S
+        if node_id is None or not pools or clock < self._paused_until:
+            return False
         capacity = self._channel.capacity(clock)
-        room = self._unrecorded - self._recorder.unrecorded
-        most = min(capacity.free, room, self._batch)
-        if most <= 0:
-            waiting = self._recorder.freed if room <= 0 else self._woken
-            waiting.clear()
-            await self._wait_for(waiting, capacity.wait_s or _POLL_S)
-            return 1  # look again at once: nothing was found out about the queue
+        most = min(capacity.free, self._unrecorded - self._recorder.unrecorded, self._batch)
+        self._blocked = most <= 0
+        if self._blocked:
+            self._poll_s = capacity.wait_s or _POLL_S
+            return False
         at = self._now()
         self._claiming = (session.backend, node_id, at)
         rows = await messages.claim(
@@ -260,7 +270,7 @@ class Pump:
             # A channel that answers at once needs no task per message.
             for row in rows:
                 await self._attempt(row, node_id)
-        return len(rows)
+        return len(rows) == most
 
     async def _attempt(self, claimed: Claimed, node_id: int) -> None:
         now = self._now()
@@ -273,7 +283,7 @@ class Pump:
         else:
             self._pause_s = _PAUSE_S[0]
         self._recorder.put(result, node_id)
-        self._woken.set()
+        self._unblock()
         self._metrics.outcome(self._channel.name, result.event)
 
     async def _submit(self, claimed: Claimed) -> Outcome:

@@ -135,7 +135,7 @@ class Notifier:
             await self._let_go(connection)
         return self._posted - before
 
-    def _hear(self, channel: str) -> None:
+    def _hear(self, channel: str, _payload: str) -> None:
         if channel == "config":
             self._stale = True
         self._stir()

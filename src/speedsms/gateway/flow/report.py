@@ -58,7 +58,7 @@ class Reporter:
         self._parked_due.set()
 
     async def _store(self) -> None:
-        session = await self._db.connect(hot=True)
+        session = await reports.connect(self._db)
         batch: list[tuple[Receipt, asyncio.Future[None]]] = []
         try:
             while True:
@@ -93,7 +93,7 @@ class Reporter:
             asyncio.get_running_loop().call_later(pause_s, self._parked_due.set)
 
     async def _look_again(self) -> None:
-        session = await self._db.connect(hot=True)
+        session = await reports.connect(self._db)
         try:
             while True:
                 self._parked_due.clear()

@@ -209,21 +209,20 @@ async def settle_backend(db: Database, backend: int) -> None:
 
 
 async def listen(
-    db: Database, channels: tuple[str, ...], wake: Callable[[str], None], *, session: Session | None = None
+    db: Database, channels: tuple[str, ...], wake: Callable[[str, str], None]
 ) -> None:
-    """Call wake(channel) at each notification, until cancelled or the connection is lost (DB-5)."""
-    connection = session or await db.connect()
+    """Call wake(channel, payload) at each notification, until cancelled or the connection is lost (DB-5)."""
+    connection = await db.connect()
     try:
         for channel in channels:
             await connection.execute(f"LISTEN {channel}")
         async for notice in connection.notifies():
-            wake(notice.channel)
+            wake(notice.channel, notice.payload)
     except psycopg.Error as error:
         raise DatabaseAway(str(error)) from error
     finally:
-        if session is None:
-            with suppress(psycopg.Error):
-                await connection.close()
+        with suppress(psycopg.Error):
+            await connection.close()
 
 
 async def persist(work: Callable[[], Awaitable[None]], first_s: float = 0.1, most_s: float = 2.0) -> None:

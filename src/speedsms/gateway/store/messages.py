@@ -132,7 +132,7 @@ into_idempotency AS (
         unnest(%(k_body)s::bytea[]) AS body, string_to_array(unnest(%(k_headers)s::text[]), chr(10)) AS headers) k
     JOIN ok ON ok.id = k.account_id)
 """
-_WAKE: Final = "SELECT id, pg_notify('ready', '') FROM ok"
+_WAKE: Final = "SELECT id, pg_notify('ready', %(pools)s) FROM ok"
 _ACCEPT_PLAIN: Final = _ACCEPT + _WAKE
 _ACCEPT_KEYED: Final = _ACCEPT + _KEYS + _WAKE
 
@@ -165,7 +165,8 @@ async def accept(connection: Connection, drafts: Sequence[Draft], at: datetime) 
         "m_entry": [x for d in drafts for x in d.entries],
         "m_carrier": [x for d in drafts for x in d.carriers],
         "m_price": [x for d in drafts for x in d.prices_vnd],
-        "m_pool": [x for d in drafts for x in d.pools],
+        "m_pool": (pools := [x for d in drafts for x in d.pools]),
+        "pools": ",".join(map(str, sorted(set(pools)))),
         "m_refund": [x for d in drafts for x in d.refunds],
     }
     keyed = [(d, d.key) for d in drafts if d.key]
@@ -368,12 +369,14 @@ class Result:
 # because every part costs its start-up on each batch.
 _RECORD: Final = """
 WITH x AS MATERIALIZED (
-    SELECT * FROM unnest(%(message)s::bigint[], %(attempt)s::smallint[], %(account)s::int[], %(price)s::int[],
+    SELECT message, attempt, account_id, price_vnd, event, detail, post, void, status, cause, again, tries, repeat, look,
+        test, named::text[] AS named
+    FROM unnest(%(message)s::bigint[], %(attempt)s::smallint[], %(account)s::int[], %(price)s::int[],
         %(event)s::text[], %(detail)s::text[], %(post)s::bool[], %(void)s::bool[], %(status)s::smallint[],
         %(cause)s::text[], %(again)s::timestamptz[], %(tries)s::smallint[], %(repeat)s::bool[],
-        %(look)s::timestamptz[], %(test)s::bool[])
+        %(look)s::timestamptz[], %(test)s::bool[], %(named)s::text[])
     AS x(message, attempt, account_id, price_vnd, event, detail, post, void, status, cause, again, tries, repeat, look,
-        test)),
+        test, named)),
 """
 _GONE: Final = """
 o AS MATERIALIZED (
@@ -439,10 +442,8 @@ given AS (
 _REFERENCES: Final = """,
 into_reference AS (
     INSERT INTO reference
-    SELECT o.channel_id, r.reference, o.message, o.account_id, o.attempt, r.part, r.parts
-    FROM unnest(%(r_message)s::bigint[], %(r_reference)s::text[], %(r_part)s::smallint[], %(r_parts)s::smallint[])
-        AS r(message, reference, part, parts)
-    JOIN o ON o.message = r.message)
+    SELECT o.channel_id, r.reference, o.message, o.account_id, o.attempt, r.part, cardinality(o.named)
+    FROM o CROSS JOIN LATERAL unnest(o.named) WITH ORDINALITY AS r(reference, part))
 """
 
 
@@ -469,6 +470,14 @@ def _record_statement(results: Sequence[Result]) -> str:
     )
 
 
+def _array(texts: Sequence[str]) -> str:
+    """A text[] as PostgreSQL writes it: an array of arrays would have to be rectangular."""
+    if not texts:
+        return "{}"
+    quoted = (text.replace("\\", "\\\\").replace('"', '\\"') for text in texts)
+    return '{"' + '","'.join(quoted) + '"}'
+
+
 async def record(connection: Connection, results: Sequence[Result], node_id: int, at: datetime) -> int:
     """Write what became of attempts that `node_id` started; how many were still its own.
 
@@ -492,14 +501,7 @@ async def record(connection: Connection, results: Sequence[Result], node_id: int
         "repeat": [r.repeat for r in results],
         "look": [r.look for r in results],
         "test": [r.test for r in results],
+        "named": [_array(r.references) for r in results],
     }
-    named = [(r, i, x) for r in results for i, x in enumerate(r.references, 1)]
-    if named:
-        params |= {
-            "r_message": [r.message for r, _, _ in named],
-            "r_reference": [x for _, _, x in named],
-            "r_part": [i for _, i, _ in named],
-            "r_parts": [len(r.references) for r, _, _ in named],
-        }
     rows = await fetch(connection, _record_statement(results), params)
     return int(rows[0][0])

@@ -1,6 +1,6 @@
 """Where messages go and what they cost: prices, channels, routes, portability, suppression. Repeatable calls.
 
-Every function takes a connection inside a transaction, as in `admin`.
+Operators' functions take a connection inside a transaction, as in `admin`.
 """
 
 from collections.abc import AsyncIterator, Iterable, Mapping
@@ -13,7 +13,7 @@ from psycopg.types.json import Jsonb
 
 from speedsms.gateway.rules.carriers import Carrier
 from speedsms.gateway.store.admin import AdminFailed, account_id, change_one, changed, one
-from speedsms.gateway.store.db import Connection, fetch
+from speedsms.gateway.store.db import Connection, Database, fetch
 from speedsms.numbers import ANY_COUNTRY, COUNTRY_CODES, parse
 
 _ROWS_AT_ONCE: Final = 10_000
@@ -119,6 +119,13 @@ async def channels(connection: Connection) -> list[ChannelRow]:
     """All of them, by id."""
     sql = "SELECT id, name, kind, settings, enabled, health FROM channel ORDER BY id"
     return [ChannelRow(*row) for row in await fetch(connection, sql)]
+
+
+async def tell_health(db: Database, channel_id: int, state: str, cause: str, since: datetime) -> None:
+    """What a running worker says of a channel."""
+    health = {"state": state, **({"cause": cause} if cause else {}), "since": since.isoformat(timespec="seconds")}
+    sql = "UPDATE channel SET health = %(health)s WHERE id = %(id)s"
+    await db.execute(sql, health=Jsonb(health), id=channel_id)
 
 
 async def add_route(
