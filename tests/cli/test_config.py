@@ -119,6 +119,11 @@ def test_a_wrong_environment_is_refused_in_one_line(environ, said):
 
 def test_a_public_address_needs_a_decision():
     """Plain HTTP on a public address is served only behind a proxy or by a switch (protocol D2)."""
+    for host in ("127.0.0.1", "::1", "10.0.0.1", "192.168.1.2", "fd00::1", "localhost"):
+        assert load(None, {"SPEEDSMS_HTTP_HOST": host}).settings.http.host == host
+    for host in ("8.8.8.8", "0.0.0.0", "::", "::ffff:8.8.8.8", "100.64.0.1", "sms.example.com"):
+        with pytest.raises(SettingsFailed, match="may be public"):
+            load(None, {"SPEEDSMS_HTTP_HOST": host})
     public = {"SPEEDSMS_HTTP_HOST": "8.8.8.8"}
     assert load(None, public | {"SPEEDSMS_COMPAT_PUBLIC_HTTP": "true"}).settings.compat.public_http
     assert load(None, public | {"SPEEDSMS_HTTP_TRUSTED_PROXIES": "10.0.0.1"}).settings.http.host == "8.8.8.8"

@@ -1,4 +1,6 @@
-"""A whole gateway in the test's process: the real application, worker and database, a clock that stands still."""
+"""A whole gateway in the test's process: the real application, worker and database, a clock that stands
+still.
+"""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -11,8 +13,8 @@ import pytest
 from speedsms.gateway.app.api import ApiProcess
 from speedsms.gateway.app.drain import until_done
 from speedsms.gateway.app.worker import Worker
-from speedsms.gateway.net import Net
 from speedsms.gateway.config import Settings, WebhookSettings
+from speedsms.gateway.net import Net
 from speedsms.gateway.rules.request import Accepted, Key, Reply, Send
 from speedsms.gateway.store import admin, endpoints, ledger, routing
 from speedsms.gateway.store.accounts import Caller
@@ -50,14 +52,18 @@ class Gateway:
     test: bool = False
     callers: dict[bool, Caller] = field(default_factory=dict)
 
-    async def send(self, *to: str, content: str = "Xin chao", key: Key | None = None, test: bool = False, **more: Any) -> Reply:
+    async def send(
+        self, *to: str, content: str = "Xin chao", key: Key | None = None, test: bool = False, **more: Any
+    ) -> Reply:
         send = Send(to, content, more.pop("sms_type", 2), more.pop("sender", ""), **more)
         return await self.process.acceptor.send(self.callers[test], send, key, write.accepted)
 
     async def accept(self, *to: str, **more: Any) -> Accepted:
         """Like `send`, but gives what was accepted instead of its bytes."""
         seen: list[Accepted] = []
-        send = Send(to, more.pop("content", "Xin chao"), more.pop("sms_type", 2), more.pop("sender", ""), **more)
+        send = Send(
+            to, more.pop("content", "Xin chao"), more.pop("sms_type", 2), more.pop("sender", ""), **more
+        )
 
         def render(accepted: Accepted) -> Reply:
             seen.append(accepted)
@@ -144,7 +150,13 @@ async def gateway(database_url: str, sink: Sink, tmp_path: Any) -> AsyncIterator
             for test, token in tokens.items():
                 await admin.add_token(connection, "alice", token, test=test)
         for event in ("report", "sms"):
-            await endpoints.add(db, gateway.account, event, f"http://127.0.0.1:{sink.port}/hook", "whsec_AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=")
+            await endpoints.add(
+                db,
+                gateway.account,
+                event,
+                f"http://127.0.0.1:{sink.port}/hook",
+                "whsec_AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=",
+            )
         for test, token in tokens.items():
             caller = await process.directory.caller(token.encode())
             assert caller
@@ -159,4 +171,3 @@ async def gateway(database_url: str, sink: Sink, tmp_path: Any) -> AsyncIterator
         committer.cancel()
         await asyncio.gather(committer, return_exceptions=True)
         await process.db.close()
-

@@ -1,4 +1,6 @@
-"""The life of a message: accepted, sent, reported, told — on the simulator, by drain, with a clock that stands still."""
+"""The life of a message: accepted, sent, reported, told — on the simulator, by drain, with a clock that
+stands still.
+"""
 
 import json
 
@@ -212,7 +214,9 @@ async def test_expired_in_the_queue_is_never_sent(gateway):
 
 
 async def test_test_token_costs_nothing_and_plays_magic_numbers(gateway):
-    """A test token sees the same wire and is never charged; 84000000009 tells its report twice with one id."""
+    """A test token sees the same wire and is never charged; 84000000009 tells its report twice with one
+    id.
+    """
     await gateway.send("84000000009", test=True)
     await gateway.drain()
     gateway.clock.advance(seconds=1)
@@ -233,7 +237,9 @@ async def test_reply_reaches_the_sms_webhook(gateway):
 
 
 async def test_opt_out_stops_advertising_in_the_queue(gateway):
-    """An advertisement that waits for the morning is not sent to a number that opted out meanwhile; it is free."""
+    """An advertisement that waits for the morning is not sent to a number that opted out meanwhile; it is
+    free.
+    """
     from speedsms.gateway.rules.ads import VIETNAM_TIME
 
     async with gateway.db.transaction() as connection:
@@ -256,7 +262,9 @@ async def test_opt_out_stops_advertising_in_the_queue(gateway):
 
 
 async def test_contradicting_receipt_is_a_correction(gateway):
-    """A final state never moves: a later contradicting receipt is written down, no money, no webhook (ST-3)."""
+    """A final state never moves: a later contradicting receipt is written down, no money, no webhook
+    (ST-3).
+    """
     await gateway.configure(outcome="failed")
     await gateway.send(ALICE)
     await gateway.drain()
@@ -274,7 +282,9 @@ async def test_contradicting_receipt_is_a_correction(gateway):
 
 
 async def test_unknown_receipt_is_kept_three_days(gateway):
-    """A receipt that matches nothing is kept and tried again for 72 hours, then dropped with the sweep (I23)."""
+    """A receipt that matches nothing is kept and tried again for 72 hours, then dropped with the sweep
+    (I23).
+    """
     await gateway.db.execute(
         "INSERT INTO receipt (channel_id, reference, attempt, part, parts, status, cause, received_at, due)"
         " SELECT id, 'stranger', 1, 1, 1, 0, 'x', %(now)s, %(now)s FROM channel",
@@ -307,12 +317,15 @@ async def test_ledger_is_append_only(gateway):
 
 
 async def test_lost_claim_with_a_dead_node_is_sent_again(gateway):
-    """A process that died between *started* and the outcome: the simulator drops repeats, so it is sent again."""
+    """A process that died between *started* and the outcome: the simulator drops repeats, so it is sent
+    again.
+    """
     await gateway.db.execute("UPDATE channel SET enabled = false")
     await gateway.worker.load()
     await gateway.send(ALICE)
     await gateway.db.execute(
-        "WITH n AS (INSERT INTO node (role, host, pid, lease_until) VALUES ('worker', 'x', 1, now() + interval '1 h')"
+        "WITH n AS (INSERT INTO node (role, host, pid, lease_until)"
+        " VALUES ('worker', 'x', 1, now() + interval '1 h')"
         " RETURNING id), d AS (DELETE FROM ready RETURNING *)"
         " INSERT INTO flight SELECT message, 1, 0, account_id, (SELECT id FROM channel), n.id, lane, now(),"
         " expires_at, expires_at FROM d, n"
@@ -349,7 +362,9 @@ async def test_message_without_route_waits_for_one(gateway):
 
 
 async def test_opting_out_is_confirmed_once_at_the_advertisers_cost(gateway):
-    """TC from a phone: the number joins the opt-out list, one confirmation leaves, charged; a second TC sends none."""
+    """TC from a phone: the number joins the opt-out list, one confirmation leaves, charged; a second TC sends
+    none.
+    """
     from speedsms.gateway.channels.base import Incoming
 
     accepted = await gateway.accept(ALICE)

@@ -24,16 +24,17 @@ PRICE_VND = 250  # of the demo's sms_type 2
 @asynccontextmanager
 async def serving(database_url):
     """One API process on a port of its own; its base URL."""
-    sock = socket.socket()
-    sock.bind(("127.0.0.1", 0))
     stop = asyncio.Event()
     process = ApiProcess(Database(database_url, name="api"), Settings(), now=lambda: datetime.now(UTC))
-    running = asyncio.create_task(process.run(lambda until: http.serve(process.app, sock, until), stop))
-    try:
-        yield f"http://127.0.0.1:{sock.getsockname()[1]}"
-    finally:
-        stop.set()
-        await running
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        base = f"http://127.0.0.1:{sock.getsockname()[1]}"
+        running = asyncio.create_task(process.run(lambda until: http.serve(process.app, sock, until), stop))
+        try:
+            yield base
+        finally:
+            stop.set()
+            await running
 
 
 @pytest.fixture

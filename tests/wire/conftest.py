@@ -105,6 +105,7 @@ class World:
         self.given = json.loads((folder / "preconditions.json").read_text("utf-8"))
         self.now = moment(self.given["clock"])
         self.client_ip = self.given["client_ip"]
+        self.metrics = Metrics()
         self.app: Api
         self.directory = Directory(db)
         self.acceptor = self.make_acceptor(db, self.directory)
@@ -114,7 +115,7 @@ class World:
             db,
             directory,
             now=lambda: self.now,
-            metrics=Metrics(),
+            metrics=self.metrics,
             content=ContentRules(MAX_PARTS, optout_text=self.given["ads_optout_text"]),
             **options,
         )
@@ -128,6 +129,7 @@ class World:
             routes=Routes(db, acceptor, lambda: self.now),
             rate=Rate(db, lambda: self.now, lambda: 1),
             now=lambda: self.now,
+            metrics=self.metrics,
             ready=ready,
             **options,
         )

@@ -102,7 +102,7 @@ async def test_pages_beside_the_contract(gateway):
         return b"x 1\n"
 
     parts = (gateway.db, gateway.directory, gateway.acceptor)
-    gateway.app = gateway.make_app(*parts, metrics=figures, mounts={"/sim/api": mounted})
+    gateway.app = gateway.make_app(*parts, figures=figures, mounts={"/sim/api": mounted})
     for path, text in ((b"/health", b"ok\n"), (b"/ready", b"ready\n"), (b"/metrics", b"x 1\n")):
         head, body = await ask(gateway, b"GET", path, b"")
         assert body == text

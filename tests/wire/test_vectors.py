@@ -4,6 +4,7 @@ import asyncio
 import base64
 import json
 import re
+from contextlib import suppress
 from datetime import timedelta
 from typing import Any
 
@@ -70,6 +71,8 @@ async def ask(port: int, raw: bytes) -> Answer:
         return Answer(await reader.read())
     finally:
         writer.close()
+        with suppress(ConnectionError):
+            await writer.wait_closed()
 
 
 def compare(found: Any, wanted: Any, known: dict[str, Any], where: str) -> None:

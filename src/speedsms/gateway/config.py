@@ -237,7 +237,7 @@ class Settings(Section, frozen=True):
             raise ValueError("`database.admin_url` is set without `database.url`")
         if _public(self.http.host) and not (self.compat.public_http or self.http.trusted_proxies):
             raise ValueError(
-                f"`http.host` {self.http.host} is public and plain HTTP would show tokens and texts; "
+                f"`http.host` {self.http.host} may be public, and plain HTTP would show tokens and texts; "
                 "stand behind a proxy with TLS (`http.trusted_proxies`), or set `compat.public_http`"
             )
 
@@ -428,7 +428,10 @@ def _path(wanted: type, text: Any) -> Any:
 
 
 def _public(host: str) -> bool:
-    try:
-        return ip_address(host).is_global
-    except ValueError:
+    """Whether strangers may reach it: `0.0.0.0` is every address of the machine, a name may mean any."""
+    if host == "localhost":
         return False
+    try:
+        return not ip_address(host).is_private or ip_address(host).is_unspecified
+    except ValueError:
+        return True

@@ -1,6 +1,6 @@
 """One child of the supervisor: `python -m speedsms.gateway.app ROLE NAME LIFELINE [SOCKET]`.
 
-LIFELINE is a pipe that ends when the supervisor does, so no child outlives it; SOCKET is the listening socket.
+LIFELINE is a pipe that ends when the supervisor does, so no child outlives it. SOCKET listens already.
 """
 
 import asyncio
@@ -38,7 +38,7 @@ async def _child(role: str, name: str, lifeline: int, *listening: int) -> None:
 
 def main() -> None:
     role, name, lifeline, *rest = sys.argv[1:]
-    # What start-up made lives for ever, and a request leaves no cycles: collecting seldom is a tenth of the CPU.
+    # What start-up made lives for ever, and a request leaves no cycles: collecting seldom saves a tenth of CPU.
     gc.collect()
     gc.freeze()
     gc.set_threshold(50_000, 20, 50)

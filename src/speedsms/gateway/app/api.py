@@ -1,11 +1,11 @@
-"""The API process: directory, rate window, acceptor with its committer, the ASGI application, the HTTP server."""
+"""The API process: directory, rate window, acceptor with its committer, application, HTTP server."""
 
 import asyncio
 import socket
-from contextlib import suppress
-from functools import partial
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -85,7 +85,10 @@ class ApiProcess:
             figures=partial(figures.gather, metrics_dir)
             if metrics_dir and settings.metrics.enabled
             else None,
-            mounts={"/sim/api": Inbox(db, Inbound(db, self.directory, now, self.metrics), now), "/setup": Setup(db, now)},
+            mounts={
+                "/sim/api": Inbox(db, Inbound(db, self.directory, now, self.metrics), now),
+                "/setup": Setup(db, now),
+            },
             get_send=settings.compat.get_send,
             trusted_proxies=settings.http.trusted_proxies,
         )
@@ -135,13 +138,17 @@ class ApiProcess:
             await self.db.close()
 
 
-async def run(settings: Settings, stop: asyncio.Event, metrics_dir: Path, sock: socket.socket, name: str) -> None:
+async def run(
+    settings: Settings, stop: asyncio.Event, metrics_dir: Path, sock: socket.socket, name: str
+) -> None:
     """The life of an API process on a socket that it shares with its siblings."""
     db = Database(settings.database.url, name="speedsms api", prepare=settings.database.prepare)
     process = ApiProcess(db, settings, now=lambda: datetime.now(UTC), metrics_dir=metrics_dir)
     figures_server = await process.metrics.serve(metrics_dir, name)
     cap = settings.http.connections_per_address
     try:
-        await process.run(lambda until: http.serve(process.app, sock, until, connections_per_address=cap), stop)
+        await process.run(
+            lambda until: http.serve(process.app, sock, until, connections_per_address=cap), stop
+        )
     finally:
         figures_server.close()

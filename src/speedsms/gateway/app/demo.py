@@ -1,4 +1,4 @@
-"""What a newcomer is greeted with: a test account with money, the simulator as its carrier, a line that works."""
+"""What greets a newcomer: a test account with money, the simulator as its carrier, a line that works."""
 
 import json
 import secrets
@@ -48,10 +48,10 @@ async def _setup_code(db: Database) -> str:
 
 
 async def _demo_tokens(db: Database, data_dir: Path) -> dict[str, str]:
-    """The demo account's tokens: made once and kept beside the data, since the database holds only their hashes."""
+    """The demo account's tokens: made once, kept beside the data since the database has only their hashes."""
     kept = data_dir / "demo.json"
-    if kept.exists():  # noqa: ASYNC240 - once, at the start
-        known: dict[str, str] = json.loads(kept.read_text())  # noqa: ASYNC240 - see above
+    if kept.exists():
+        known: dict[str, str] = json.loads(kept.read_text())
         return known
     now = datetime.now(UTC)
     async with db.transaction() as connection:
@@ -66,8 +66,8 @@ async def _demo_tokens(db: Database, data_dir: Path) -> dict[str, str]:
         tokens = {"token": admin.new_token(), "test_token": admin.new_token(test=True)}
         await admin.add_token(connection, "demo", tokens["token"], name="demo")
         await admin.add_token(connection, "demo", tokens["test_token"], name="demo test", test=True)
-    kept.touch(mode=0o600)  # noqa: ASYNC240 - see above
-    kept.write_text(json.dumps(tokens))  # noqa: ASYNC240 - see above
+    kept.touch(mode=0o600)
+    kept.write_text(json.dumps(tokens))
     return tokens
 
 
@@ -77,7 +77,8 @@ def text(ready: dict[str, Any]) -> str:
     if "token" in ready:
         call = (
             f"curl -u {ready['token']}:x -H 'Content-Type: application/json' "
-            f"""-d '{{"to":["0912345678"],"content":"Xin chao","sms_type":2}}' {ready['url']}/index.php/sms/send"""
+            """-d '{"to":["0912345678"],"content":"Xin chao","sms_type":2}' """
+            f"{ready['url']}/index.php/sms/send"
         )
         lines += [
             f"  token       {ready['token']}   (account demo, charged; everything goes to the simulator)",

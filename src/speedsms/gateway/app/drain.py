@@ -16,13 +16,18 @@ _NO_PROGRESS_S: Final = 5.0  # what no channel takes and no endpoint answers sta
 _DUE: Final = """
 SELECT (SELECT count(*) FROM ready WHERE due <= %(at)s), (SELECT count(*) FROM receipt WHERE due <= %(at)s),
     (SELECT count(*) FROM flight f WHERE node_id = ANY(%(mine)s::int[]) AND NOT EXISTS (
-        SELECT FROM event e WHERE e.account_id = f.account_id AND e.message = f.message AND e.attempt = f.attempt)),
+        SELECT FROM event e WHERE e.account_id = f.account_id AND e.message = f.message
+            AND e.attempt = f.attempt)),
     (SELECT count(*) FROM outbox o JOIN endpoint p ON p.id = o.endpoint_id AND p.enabled WHERE due <= %(at)s)
 """
 
 
 async def drain(
-    db: Database, settings: Settings, *, now: Callable[[], datetime] = lambda: datetime.now(UTC), net: Net | None = None
+    db: Database,
+    settings: Settings,
+    *,
+    now: Callable[[], datetime] = lambda: datetime.now(UTC),
+    net: Net | None = None,
 ) -> dict[str, int]:
     """Send, record, report and post until nothing is due; what is left, by kind."""
     stop = asyncio.Event()

@@ -1,4 +1,4 @@
-"""`serve`: PostgreSQL when it is embedded, then one process per role, each restarted when it dies (design §3)."""
+"""`serve`: PostgreSQL if it is embedded, then a process per role, restarted when it dies (design §3)."""
 
 import asyncio
 import json
@@ -42,7 +42,9 @@ class _Child:
 class Supervisor:
     """Keeps the children alive until told to stop."""
 
-    def __init__(self, settings: Settings, url: str, listening: socket.socket | None, stop: asyncio.Event) -> None:
+    def __init__(
+        self, settings: Settings, url: str, listening: socket.socket | None, stop: asyncio.Event
+    ) -> None:
         self._settings = settings
         self._url = url
         self._listening = listening
@@ -66,11 +68,15 @@ class Supervisor:
             await asyncio.wait([ended, stopped], return_when=asyncio.FIRST_COMPLETED)
             stopped.cancel()
             if self._stop.is_set():
+                if self._listening:
+                    self._listening.close()  # the port is free when the last process lets go of it
                 await _end(process, ended)
                 return
             if time.monotonic() - started > _STEADY_S:
                 pause_s = _PAUSE_S[0]
-            _say(f"the {child.name} process ended ({_why(process.returncode)}); it is started again in {pause_s:g} s")
+            _say(
+                f"the {child.name} process ended ({_why(process.returncode)}); it starts again in {pause_s:g} s"
+            )
             with suppress(TimeoutError):
                 async with asyncio.timeout(pause_s):
                     await self._stop.wait()
@@ -96,7 +102,9 @@ class Supervisor:
             "SPEEDSMS_WEBHOOKS_ALLOW_LOOPBACK": str(self._settings.webhooks.allow_loopback).lower(),
         }
         replaced = {name.replace("__", "_") for name in own}
-        kept = {n: v for n, v in os.environ.items() if n.replace("__", "_").removesuffix("_FILE") not in replaced}
+        kept = {
+            n: v for n, v in os.environ.items() if n.replace("__", "_").removesuffix("_FILE") not in replaced
+        }
         return kept | own
 
 
@@ -147,7 +155,7 @@ async def prepare(settings: Settings, cluster: Cluster | None) -> str:
     return url
 
 
-async def _serve(settings: Settings, role: str, demo: bool, ready_file: Path | None) -> int:
+async def _serve(settings: Settings, *, role: str, demo: bool, ready_file: Path | None) -> int:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
@@ -166,7 +174,9 @@ async def _serve(settings: Settings, role: str, demo: bool, ready_file: Path | N
         url = await prepare(settings, cluster)
         supervisor = Supervisor(settings, url, listening, stop)
         children = asyncio.create_task(supervisor.run(_children(settings, role)))
-        greeting = asyncio.create_task(_greet(settings, url, role, demo, ready_file, stop))
+        greeting = asyncio.create_task(
+            _greet(settings, url, stop, role=role, demo=demo, ready_file=ready_file)
+        )
         await asyncio.wait([children, greeting], return_when=asyncio.FIRST_EXCEPTION)
         stop.set()
         await children
@@ -190,7 +200,7 @@ def _children(settings: Settings, role: str) -> list[_Child]:
 
 
 async def _greet(
-    settings: Settings, url: str, role: str, demo: bool, ready_file: Path | None, stop: asyncio.Event
+    settings: Settings, url: str, stop: asyncio.Event, *, role: str, demo: bool, ready_file: Path | None
 ) -> None:
     """Say where everything is, once everything answers."""
     db = Database(url, name="speedsms serve", size=1)
@@ -206,14 +216,15 @@ async def _greet(
             return
         if role == "worker":
             return
-        base = settings.http.public_url or f"http://{settings.http.host}:{settings.http.port}"
+        host = f"[{settings.http.host}]" if ":" in settings.http.host else settings.http.host
+        base = settings.http.public_url or f"http://{host}:{settings.http.port}"
         ready = await demos.welcome(db, settings.data_dir, base, demo=demo)
         sys.stdout.write(demos.text(ready))
         sys.stdout.flush()
         if ready_file:
             written = ready_file.with_suffix(".new")
-            written.write_text(json.dumps(ready))  # noqa: ASYNC240 - once, a few bytes
-            written.replace(ready_file)  # noqa: ASYNC240 - see above
+            written.write_text(json.dumps(ready))
+            written.replace(ready_file)
     finally:
         await db.close()
 
@@ -223,7 +234,7 @@ def serve(settings: Settings, *, role: str, demo: bool, ready_file: Path | None)
     if demo:
         settings = demos.settings_of(settings)
     try:
-        return asyncio.run(_serve(settings, role, demo, ready_file))
+        return asyncio.run(_serve(settings, role=role, demo=demo, ready_file=ready_file))
     except StoreFailed as error:
         _say(str(error))
         return MISCONFIGURED
@@ -231,5 +242,6 @@ def serve(settings: Settings, *, role: str, demo: bool, ready_file: Path | None)
         _say(f"the database does not answer ({error})")
         return UNREACHABLE
     except OSError as error:
-        _say(f"{settings.http.host}:{settings.http.port} cannot be listened on ({error.strerror}); use another port")
+        at = f"{settings.http.host}:{settings.http.port}"
+        _say(f"{at} cannot be listened on ({error.strerror}); use another port")
         return MISCONFIGURED

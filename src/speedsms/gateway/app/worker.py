@@ -22,8 +22,8 @@ from speedsms.gateway.flow.report import Reporter
 from speedsms.gateway.flow.sweep import Sweeper
 from speedsms.gateway.metrics import Metrics
 from speedsms.gateway.net import Net
-from speedsms.gateway.rules.route import SIMULATOR_POOL, pools_of
 from speedsms.gateway.rules.carriers import Carrier, carrier_name
+from speedsms.gateway.rules.route import SIMULATOR_POOL, pools_of
 from speedsms.gateway.store import messages, routing, sim
 from speedsms.gateway.store.accounts import Directory
 from speedsms.gateway.store.db import Database, listen, persist
@@ -213,7 +213,7 @@ class Worker:
                 self._told[channel_id] = told
 
     async def _rescue(self) -> None:
-        """Messages accepted before there was a route, or whose routes are gone, follow the routes of today."""
+        """Messages accepted before there was a route, or whose routes are gone, follow today's routes."""
         tariff = await self._directory.tariff()
         living = {route.id for route in tariff.routes}
         lost = [pool for routes, pool in tariff.pools.items() if not living.intersection(routes)]
@@ -237,7 +237,9 @@ class Worker:
         try:
             channel = kinds.build(kind, name, settings, now=self._now, asked=self._ask)
         except ValueError as error:
-            self._log.error("channel blocked by its settings", action="channel", channel=name, cause=str(error))
+            self._log.error(
+                "channel blocked by its settings", action="channel", channel=name, cause=str(error)
+            )
             self._blocked[channel_id] = row, Health("blocked", str(error))
             return
         self._blocked.pop(channel_id, None)
@@ -280,7 +282,9 @@ class Worker:
     async def _share_pools(self) -> None:
         tariff = await self._directory.tariff()
         pools = {pool: routes for routes, pool in tariff.pools.items()}
-        healthy = frozenset(i for i, r in self._running.items() if r.channel.health().state in ("up", "degraded"))
+        healthy = frozenset(
+            i for i, r in self._running.items() if r.channel.health().state in ("up", "degraded")
+        )
         simulators = [i for i, r in self._running.items() if r.channel.kind == "sim"]
         for channel_id, running in self._running.items():
             mine = pools_of(channel_id, tariff.routes, pools, healthy)

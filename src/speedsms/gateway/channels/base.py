@@ -35,7 +35,7 @@ class Reason(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Outgoing:
-    """One started attempt. parts: the text as it is cut (protocol §10.3); expires_at: not handed over later."""
+    """One started attempt. parts: the text as it is cut (protocol §10.3); after expires_at it must not go."""
 
     message: int
     attempt: int

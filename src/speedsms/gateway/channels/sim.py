@@ -1,4 +1,4 @@
-"""The simulator: a carrier that lives in this process, for the demo, test tokens, tests and load (channels §7).
+"""The simulator: a carrier in this process, for the demo, test tokens, tests and load (channels §7).
 
 What happens to a message is a pure function of its number, the scripts, the seed and the attempt (SI-1). What
 the simulated carrier will say later is stored with its due time before it takes a message, so that a killed
@@ -37,6 +37,7 @@ from speedsms.numbers import magic
 _Amount: TypeAlias = Annotated[float, Meta(ge=0)]
 _Share: TypeAlias = Annotated[float, Meta(ge=0, le=1)]
 
+
 class Settings(msgspec.Struct, frozen=True):
     """One simulated carrier. mode `null` takes everything at once and says nothing, for benchmarks.
 
@@ -54,7 +55,7 @@ class Settings(msgspec.Struct, frozen=True):
     peer_error: _Share = 0.0
     unknown: _Share = 0.0
     idempotent: bool = True
-    scripts: Mapping[str, str] = {}  # noqa: RUF012 - msgspec gives each its own
+    scripts: Mapping[str, str] = {}
 
 
 def settings_of(raw: Mapping[str, Any]) -> Settings:
@@ -67,7 +68,9 @@ def settings_of(raw: Mapping[str, Any]) -> Settings:
     except msgspec.ValidationError as error:
         said, _, where = str(error).partition(" - at `$.")
         raise ValueError(f"{where.rstrip('`')}: {said}") from None
-    named = {"outcome": settings.outcome} | {f"scripts.{phone}": name for phone, name in settings.scripts.items()}
+    named = {"outcome": settings.outcome} | {
+        f"scripts.{phone}": name for phone, name in settings.scripts.items()
+    }
     for path, name in named.items():
         if name not in SCRIPTS:
             raise ValueError(f"{path}: {name!r} is none of {', '.join(SCRIPTS)}")
@@ -103,7 +106,12 @@ class Sim:
     kind = "sim"
 
     def __init__(
-        self, name: str, raw: Mapping[str, Any], *, now: Callable[[], datetime], asked: Callable[[str], str | None]
+        self,
+        name: str,
+        raw: Mapping[str, Any],
+        *,
+        now: Callable[[], datetime],
+        asked: Callable[[str], str | None],
     ) -> None:
         self.name = name
         self._settings = settings_of(raw)

@@ -3,39 +3,57 @@
 import os
 import sys
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeAlias
 
 from cyclopts import Parameter
+from cyclopts.validators import Number
+from msgspec.structs import replace
 
 from speedsms.cli import CONFIGURATION
 from speedsms.gateway.cli.terminal import PLAIN, Options, refuse
 from speedsms.gateway.config import Settings, SettingsFailed
 
+Port: TypeAlias = Annotated[
+    int | None, Parameter(validator=Number(gte=1, lte=65535), help="Instead of http.port.")
+]
+DataDir: TypeAlias = Annotated[Path | None, Parameter(help="Instead of data_dir.")]
+ReadyFile: TypeAlias = Annotated[Path | None, Parameter(help="Written once everything answers.")]
+
 
 def serve(
     *,
-    role: Annotated[
-        Literal["all", "api", "worker", "voice"], Parameter(help="Run one kind of process only.")
-    ] = "all",
+    role: Annotated[Literal["all", "api", "worker"], Parameter(help="Run one kind of process only.")] = "all",
     demo: Annotated[
         bool, Parameter(negative=(), help="Make a test account and a token, and use the simulator.")
     ] = False,
-    ready_file: Annotated[Path | None, Parameter(help="Written once everything answers.")] = None,
+    port: Port = None,
+    data_dir: DataDir = None,
+    ready_file: ReadyFile = None,
     options: Options = PLAIN,
 ) -> None:
     """Start the gateway and stay until SIGTERM, which lets it finish what it has begun."""
     from speedsms.gateway.app import supervise  # noqa: PLC0415 - builds everything; --help needs none of it
 
     if options.config:
-        os.environ["SPEEDSMS_CONFIG"] = str(
-            options.config.resolve()
-        )  # the processes that are started read it too
-    sys.exit(supervise.serve(_settings(options), role=role, demo=demo, ready_file=ready_file))
+        # The processes that are started read it too.
+        os.environ["SPEEDSMS_CONFIG"] = str(options.config.resolve())
+    settings = _settings(options)
+    if port:
+        settings = replace(settings, http=replace(settings.http, port=port))
+    if data_dir:
+        settings = replace(settings, data_dir=data_dir.resolve())
+    sys.exit(supervise.serve(settings, role=role, demo=demo, ready_file=ready_file))
 
 
-def dev(*, ready_file: Path | None = None, options: Options = PLAIN) -> None:
+def dev(
+    *,
+    port: Port = None,
+    data_dir: DataDir = None,
+    ready_file: ReadyFile = None,
+    options: Options = PLAIN,
+) -> None:
     """Start a gateway to play with; the token and a call that works are printed."""
-    serve(demo=True, ready_file=ready_file, options=options)
+    serve(demo=True, port=port, data_dir=data_dir, ready_file=ready_file, options=options)
 
 
 def _settings(options: Options) -> Settings:

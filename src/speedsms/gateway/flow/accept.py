@@ -251,7 +251,9 @@ class Acceptor:
 
     async def _price(self, draft: Draft, to: Recipients, tariff: Tariff) -> None:
         """Freeze carrier, price and pool of each message; a number without a price row is invalid (§11)."""
-        ported = await accounts.moved(self._db, [n.e164 for n in to.numbers]) if tariff.has_portability else {}
+        ported = (
+            await accounts.moved(self._db, [n.e164 for n in to.numbers]) if tariff.has_portability else {}
+        )
         by_prefix = any(route.prefixes for route in tariff.routes)
         for number, entry in zip(to.numbers, to.entries, strict=True):
             e164 = number.e164
@@ -387,14 +389,16 @@ class Acceptor:
         self._metrics.commit("accept", count, asyncio.get_running_loop().time() - started)
         for pending, reply in zip(batch, replies, strict=True):
             if pending.draft.account_id in taken:
-                self._metrics.accepted(len(pending.draft.numbers), pending.draft.parts * len(pending.draft.numbers))
+                self._metrics.accepted(
+                    len(pending.draft.numbers), pending.draft.parts * len(pending.draft.numbers)
+                )
                 if not pending.reply.done():
                     pending.reply.set_result(reply)
             else:
                 self._go_alone(pending)
 
     def _name(self, pending: _Pending, now: datetime) -> Reply:
-        """Give the request its number and write its reply, which is stored under its key in the same commit."""
+        """Give the request its number and write its reply, stored under its key in the same commit."""
         draft = pending.draft
         draft.name(self._ids.take(), now)
         reply = pending.accepted(draft)
@@ -488,7 +492,9 @@ class Acceptor:
             if pending.draft.id in found:
                 pending.reply.set_result(pending.accepted(pending.draft))
             else:
-                pending.reply.set_exception(Declined(Code.INTERNAL, Reason.INTERNAL, "the database restarted"))
+                pending.reply.set_exception(
+                    Declined(Code.INTERNAL, Reason.INTERNAL, "the database restarted")
+                )
 
     async def _find(self, batch: list[_Pending], lost: CommitUnknown) -> set[int]:
         while True:

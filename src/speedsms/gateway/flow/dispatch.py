@@ -312,4 +312,3 @@ class Pump:
         self._pause_s = min(self._pause_s * 2, _PAUSE_S[1])
         self._paused_until = asyncio.get_running_loop().time() + pause_s
         self._log.warning("channel paused", action="pause", channel=self._channel.name, seconds=pause_s)
-

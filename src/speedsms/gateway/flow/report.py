@@ -1,4 +1,4 @@
-"""Report: a receipt → stored → state, post or refund, outbox, in one commit; only then is the peer answered."""
+"""Report: a receipt → stored → state, post or refund, outbox in one commit; then the peer is answered."""
 
 import asyncio
 from collections.abc import Callable
@@ -88,7 +88,7 @@ class Reporter:
         self._metrics.receipt("parked", applied.parked)
         self._metrics.receipt("ended", applied.ended)
         if applied.next_due is not None:
-            # A little late, since a timer that fires a little early finds nothing due and leaves it to the poll.
+            # A little late: a timer that fires a little early finds nothing due and leaves it to the poll.
             pause_s = max(0.0, (applied.next_due - self._now()).total_seconds()) + 0.005
             asyncio.get_running_loop().call_later(pause_s, self._parked_due.set)
 

@@ -23,7 +23,14 @@ _PATIENCE: Final = 3
 
 def _result(left: Left, event: str, detail: str) -> Result:
     return Result(
-        left.message, left.attempt, left.account_id, left.price_vnd, event, detail, test=left.test, tries=left.tries
+        left.message,
+        left.attempt,
+        left.account_id,
+        left.price_vnd,
+        event,
+        detail,
+        test=left.test,
+        tries=left.tries,
     )
 
 

@@ -89,4 +89,6 @@ def opts_out(incoming: str) -> bool:
 def confirmation(received: datetime) -> str:
     """What a number that opted out is told, at once: when its wish came, and since when it holds."""
     local = received.astimezone(VIETNAM_TIME)
-    return f"Yeu cau tu choi quang cao da nhan luc {local:%H:%M %d/%m/%Y}. Quy khach khong con nhan tu luc nay."
+    return (
+        f"Yeu cau tu choi quang cao da nhan luc {local:%H:%M %d/%m/%Y}. Quy khach khong con nhan tu luc nay."
+    )

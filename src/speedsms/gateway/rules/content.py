@@ -1,4 +1,4 @@
-"""Content → the text that is sent, or the refusal: steps 9 and 10 of protocol §3 after the sender is known."""
+"""Content → the text that is sent, or the refusal: protocol §3 steps 9 and 10, once the sender is known."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -14,7 +14,7 @@ MAX_CONTENT = 10_000  # characters
 
 @dataclass(frozen=True, slots=True)
 class ContentRules:
-    """What an installation and an account allow. max_parts: by type; gsm_only: types that carry GSM-7 only."""
+    """What an installation and an account allow. max_parts: by type; gsm_only: types without UCS-2."""
 
     max_parts: Mapping[SmsType, int] = field(default_factory=lambda: DEFAULT_MAX_PARTS)
     gsm_only: frozenset[SmsType] = frozenset()
@@ -41,7 +41,9 @@ def composed(
         text = segments(content, mode, reserved)
         if (sender.gsm_only or sms_type in rules.gsm_only) and text.encoding is Encoding.UCS2:
             raise Declined(
-                Code.NOT_SENDABLE, Reason.UNICODE_NOT_ALLOWED, "this sender carries GSM-7 only: remove diacritics"
+                Code.NOT_SENDABLE,
+                Reason.UNICODE_NOT_ALLOWED,
+                "this sender carries GSM-7 only: remove diacritics",
             )
         ads.refuse_disguised(sms_type, text.text, allow_other_types=allow_other_types)
         if sms_type is SmsType.ADVERTISING:
@@ -52,7 +54,7 @@ def composed(
         raise Declined(
             Code.TOO_LONG,
             Reason.TOO_LONG,
-            f"{text.units} units are {text.parts} parts; type {sms_type:d} allows {rules.max_parts[sms_type]}",
+            f"{text.units} units are {text.parts} parts; type {sms_type:d} has {rules.max_parts[sms_type]}",
         )
     return text
 

@@ -1,4 +1,4 @@
-"""The entries of a call: which are messages, which are refused and why, which repeat an earlier one (protocol §4.4, §9)."""
+"""The entries of a call: messages, refused and why, repeats of an earlier one (protocol §4.4, §9)."""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field

@@ -32,9 +32,7 @@ class Route:
         )
 
 
-def fitting(
-    routes: Iterable[Route], kind: str, sms_type: int, carrier: str, e164: str
-) -> tuple[int, ...]:
+def fitting(routes: Iterable[Route], kind: str, sms_type: int, carrier: str, e164: str) -> tuple[int, ...]:
     """The ids of the routes that fit, best first: what names a pool."""
     found = [r for r in routes if r.fits(kind, sms_type, carrier, e164)]
     return tuple(r.id for r in sorted(found, key=lambda r: (r.priority, r.id)))

@@ -11,7 +11,7 @@ from typing import Final
 
 
 class State(StrEnum):
-    """Where a message is. held and queued: a row in `ready`; sending, sent, unknown: in `flight`; else `final`."""
+    """Where a message is. held, queued: a row in `ready`; sending, sent, unknown: `flight`; else `final`."""
 
     QUEUED = "queued"
     SENDING = "sending"

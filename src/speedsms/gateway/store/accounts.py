@@ -81,10 +81,13 @@ class Tariff:
 
 
 _CALLER: Final = """
-SELECT t.id, t.scopes, t.allow_ip, t.allow_query_token, t.duplicate_window_s, t.spend_cap_day_vnd, t.text_mode, t.test,
+SELECT t.id, t.scopes, t.allow_ip, t.allow_query_token, t.duplicate_window_s, t.spend_cap_day_vnd,
+    t.text_mode, t.test,
     a.id, a.name, a.email, a.blocked, a.api_enabled, a.settings,
-    (SELECT coalesce(jsonb_agg(jsonb_build_object('kind', s.kind, 'id', s.id, 'class', s.class, 'status', s.status,
-        'gsm_only', s.gsm_only, 'two_way', s.two_way, 'mms', s.mms)), '[]') FROM sender s WHERE s.account_id = a.id),
+    (SELECT coalesce(jsonb_agg(jsonb_build_object('kind', s.kind, 'id', s.id, 'class', s.class, 'status',
+        s.status,
+        'gsm_only', s.gsm_only, 'two_way', s.two_way, 'mms', s.mms)), '[]') FROM sender s
+            WHERE s.account_id = a.id),
     EXISTS (SELECT FROM suppression x WHERE x.account_id IN (a.id, 0))
 FROM token t JOIN account a ON a.id = t.account_id
 WHERE t.hash = %(hash)s AND t.revoked_at IS NULL
@@ -106,7 +109,14 @@ def _caller(row: tuple[Any, ...]) -> Caller:
         for s in row[14]
     )
     token = Token(
-        row[0], frozenset(row[1]), tuple(row[2]), row[3], row[4], row[5], TextMode(row[6]) if row[6] else None, row[7]
+        row[0],
+        frozenset(row[1]),
+        tuple(row[2]),
+        row[3],
+        row[4],
+        row[5],
+        TextMode(row[6]) if row[6] else None,
+        row[7],
     )
     account = Account(
         id=row[8],
@@ -179,8 +189,15 @@ class Directory:
         ported = await self._db.read("SELECT EXISTS (SELECT FROM portability)")
         return Tariff(
             _prices(rows),
-            frozenset((kind, sms_type, carrier, country) for kind, sms_type, carrier, country, _, back in rows if back),
-            tuple(Route(i, c, p, frozenset(k), frozenset(t), frozenset(o), tuple(x)) for i, c, p, k, t, o, x in routes),
+            frozenset(
+                (kind, sms_type, carrier, country)
+                for kind, sms_type, carrier, country, _, back in rows
+                if back
+            ),
+            tuple(
+                Route(i, c, p, frozenset(k), frozenset(t), frozenset(o), tuple(x))
+                for i, c, p, k, t, o, x in routes
+            ),
             {tuple(ids): pool for pool, ids in pools},
             ported[0][0],
         )
@@ -191,7 +208,8 @@ class Directory:
         if (pool := tariff.pools.get(routes)) is None:
             rows = await self._db.rows(
                 "INSERT INTO pool (routes) VALUES (%(routes)s::int[])"
-                " ON CONFLICT (routes) DO UPDATE SET routes = excluded.routes RETURNING id, pg_notify('config', '')",
+                " ON CONFLICT (routes) DO UPDATE SET routes = excluded.routes"
+                " RETURNING id, pg_notify('config', '')",
                 routes=list(routes),
             )
             pool = tariff.pools[routes] = int(rows[0][0])
@@ -232,7 +250,8 @@ async def moved(db: Database, e164s: list[str]) -> Mapping[str, Carrier]:
 async def suppressed(db: Database, account_id: int, e164s: list[str]) -> Mapping[str, str]:
     """Which of these numbers are not written to, and why; `blocked` weighs most."""
     rows = await db.read(
-        "SELECT number, CASE WHEN bool_or(reason = 'blocked') THEN 'blocked' ELSE 'suppressed' END FROM suppression"
+        "SELECT number, CASE WHEN bool_or(reason = 'blocked') THEN 'blocked' ELSE 'suppressed' END"
+        " FROM suppression"
         " WHERE account_id IN (%(account)s, 0) AND number = ANY(%(numbers)s::bigint[]) GROUP BY number",
         account=account_id,
         numbers=[int(x) for x in e164s],

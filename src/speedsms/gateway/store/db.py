@@ -116,7 +116,9 @@ class Database:
         Those are planned once and always walk their indexes: planning each claim anew costs three times the
         claim, and a plan made for an empty queue must not read a full one from end to end (DB-4).
         """
-        options = f"-c statement_timeout={STATEMENT_TIMEOUT_S}s -c timezone=UTC -c jit=off" + (_HOT if hot else "")
+        options = f"-c statement_timeout={STATEMENT_TIMEOUT_S}s -c timezone=UTC -c jit=off" + (
+            _HOT if hot else ""
+        )
         try:
             session = await Session.connect(
                 self.url,
@@ -146,7 +148,7 @@ class Database:
                     self._idle.append(session)
 
     async def rows(self, sql: str, **params: Any) -> list[Row]:
-        """One statement on a pooled connection; a stale connection is replaced once for reads that never ran."""
+        """One statement on a pooled connection."""
         async with self.session() as session:
             return await fetch(session, sql, params)
 
@@ -208,9 +210,7 @@ async def settle_backend(db: Database, backend: int) -> None:
         await asyncio.sleep(0.01)
 
 
-async def listen(
-    db: Database, channels: tuple[str, ...], wake: Callable[[str, str], None]
-) -> None:
+async def listen(db: Database, channels: tuple[str, ...], wake: Callable[[str, str], None]) -> None:
     """Call wake(channel, payload) at each notification, until cancelled or the connection is lost (DB-5)."""
     connection = await db.connect()
     try:

@@ -1,4 +1,4 @@
-"""What a request is held against under its account's lock: state, funds, spend caps, frequency (protocol §11, §12)."""
+"""What a request is held against under its account's lock: state, funds, caps (protocol §11, §12)."""
 
 import asyncio
 from collections.abc import Sequence
@@ -59,7 +59,8 @@ async def check_caps(connection: Connection, draft: Draft, caller: Caller, now: 
             continue
         rows = await fetch(
             connection,
-            "SELECT coalesce(sum(amount_vnd), 0)::bigint FROM spend WHERE account_id = %(account)s AND at >= %(since)s"
+            "SELECT coalesce(sum(amount_vnd), 0)::bigint FROM spend"
+            " WHERE account_id = %(account)s AND at >= %(since)s"
             " AND (%(token)s::int IS NULL OR token_id = %(token)s::int)",
             {"account": draft.account_id, "token": token_id, "since": since},
         )
@@ -73,7 +74,8 @@ async def note(connection: Connection, draft: Draft, *, capped: bool, at: dateti
     """Write down what later requests are held against."""
     if capped and not draft.test:
         await connection.execute(
-            "INSERT INTO spend VALUES (%s, %s, %s, %s)", (draft.account_id, draft.token_id, at, draft.total_vnd)
+            "INSERT INTO spend VALUES (%s, %s, %s, %s)",
+            (draft.account_id, draft.token_id, at, draft.total_vnd),
         )
     if draft.sms_type == SmsType.ADVERTISING:
         await connection.execute(
@@ -88,7 +90,8 @@ async def until_reported(db: Database, account_id: int, request: int, within_s: 
     while asyncio.get_running_loop().time() < deadline:
         rows = await db.read(
             "SELECT EXISTS (SELECT FROM final WHERE account_id = %(account)s AND message = %(message)s)"
-            " AND NOT EXISTS (SELECT FROM outbox WHERE account_id = %(account)s AND subject = %(message)s AND attempt = 0)",
+            " AND NOT EXISTS (SELECT FROM outbox"
+            " WHERE account_id = %(account)s AND subject = %(message)s AND attempt = 0)",
             account=account_id,
             message=message,
         )

@@ -2,7 +2,8 @@
 
 A node is dead when its lease has run out, or a few seconds after its connection is gone: the advisory lock
 that it held is free then. A process that only lost the database takes its place again under the same number,
-so it can still record what it knows. The number is the fence: what a dead node started, only the sweep touches.
+so it can still record what it knows. The number is the fence: what a dead node started, only the sweep
+touches.
 """
 
 import asyncio
@@ -55,7 +56,9 @@ class Node:
 
     async def _take_place(self, session: Connection) -> None:
         if self._number is not None and await self._renewed(session):
-            await fetch(session, "SELECT pg_advisory_lock(%(lock)s, %(id)s)", {"lock": LOCK_CLASS, "id": self._number})
+            await fetch(
+                session, "SELECT pg_advisory_lock(%(lock)s, %(id)s)", {"lock": LOCK_CLASS, "id": self._number}
+            )
             return
         asked = self._clock()
         rows = await fetch(
@@ -77,7 +80,8 @@ class Node:
         asked = self._clock()
         kept = await fetch(
             session,
-            "UPDATE node SET lease_until = now() + make_interval(secs => %(lease)s) WHERE id = %(id)s RETURNING id",
+            "UPDATE node SET lease_until = now() + make_interval(secs => %(lease)s)"
+            " WHERE id = %(id)s RETURNING id",
             {"lease": LEASE_S, "id": self._number},
         )
         if kept:

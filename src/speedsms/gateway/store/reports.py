@@ -1,4 +1,6 @@
-"""What carriers say later: stored raw, matched, folded over parts, ended — one statement per batch (design §7)."""
+"""What carriers say later: stored raw, matched, folded over parts, ended — one statement per batch (design
+§7).
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -33,8 +35,10 @@ _COLUMNS: Final = (
 )
 _FROM_PEERS: Final = f"""
 WITH x AS MATERIALIZED (
-    SELECT * FROM unnest(%(channel)s::int[], %(reference)s::text[], %(message)s::bigint[], %(attempt)s::smallint[],
-        %(part)s::smallint[], %(parts)s::smallint[], %(status)s::smallint[], %(cause)s::text[], %(raw)s::bytea[],
+    SELECT * FROM unnest(%(channel)s::int[], %(reference)s::text[], %(message)s::bigint[],
+        %(attempt)s::smallint[],
+        %(part)s::smallint[], %(parts)s::smallint[], %(status)s::smallint[], %(cause)s::text[],
+            %(raw)s::bytea[],
         %(peer_time)s::timestamptz[], %(received)s::timestamptz[], %(due)s::timestamptz[])
     AS x({_COLUMNS})),
 """
@@ -44,12 +48,15 @@ WITH x AS MATERIALIZED (
         SELECT id FROM receipt WHERE due <= %(at)s ORDER BY due LIMIT %(most)s FOR UPDATE SKIP LOCKED)
     RETURNING {_COLUMNS}),
 """
-# seen: receipts with the message they are about, null if they name none yet or are not due. A message is as good
+# seen: receipts with the message they are about, null if they name none yet or are not due. A message is as
+# good
 # as its worst part: one failed part ends it at once, else all parts must be done (ST-4). The first final row
-# wins; later ones that contradict it are corrections: written down, but neither money nor status moves (ST-3).
+# wins; later ones that contradict it are corrections: written down, but neither money nor status moves
+# (ST-3).
 #
 # Tables are looked into by LATERAL … LIMIT, row by row through their indexes; everything else meets in hash
-# joins, for which nested loops are switched off (`connect`): the planner takes each of these sets for one row.
+# joins, for which nested loops are switched off (`connect`): the planner takes each of these sets for one
+# row.
 _APPLY: Final = f"""
 seen AS MATERIALIZED (
     SELECT x.*, r.message AS about, r.attempt AS try, r.part AS piece, r.parts AS pieces
@@ -62,7 +69,8 @@ parked AS (
     INSERT INTO receipt ({_COLUMNS})
     SELECT channel_id, reference, message, attempt, part, parts, status, cause, raw, peer_time, received_at,
         CASE WHEN due > %(at)s THEN due
-             ELSE %(at)s + greatest(interval '1 second', least((%(at)s - received_at) / 2, interval '10 minutes')) END
+             ELSE %(at)s + greatest(interval '1 second', least((%(at)s - received_at) / 2,
+                 interval '10 minutes')) END
     FROM seen WHERE about IS NULL
     RETURNING due),
 f AS MATERIALIZED (
@@ -74,7 +82,8 @@ f AS MATERIALIZED (
         SELECT account_id, test FROM request
         WHERE tran_id = tran_id_of(about >> 7) AND id = about >> 7 LIMIT 1) q
     CROSS JOIN LATERAL (
-        SELECT price_vnd, refund, number FROM message WHERE account_id = q.account_id AND id = about LIMIT 1) m
+        SELECT price_vnd, refund, number FROM message WHERE account_id = q.account_id AND id = about
+            LIMIT 1) m
     LEFT JOIN LATERAL (
         SELECT status FROM final WHERE account_id = q.account_id AND final.message = about LIMIT 1) n ON true
     WHERE about IS NOT NULL),
@@ -84,7 +93,8 @@ fresh AS MATERIALIZED (
 said AS (
     SELECT about, try, piece, folded FROM fresh
     UNION SELECT fresh.about, fresh.try, p.part, p.status FROM fresh CROSS JOIN LATERAL (
-        SELECT part, status FROM part_final WHERE part_final.message = fresh.about AND attempt = fresh.try LIMIT 255) p),
+        SELECT part, status FROM part_final WHERE part_final.message = fresh.about AND attempt = fresh.try
+            LIMIT 255) p),
 whole AS (
     SELECT about, try, max(folded) AS status, count(DISTINCT piece) AS parts FROM said GROUP BY about, try),
 verdict AS MATERIALIZED (
@@ -110,7 +120,8 @@ posted AS (
     ON CONFLICT DO NOTHING),
 refunded AS (
     INSERT INTO transfer SELECT account_id, about, 2, 5, 4, 2, price_vnd, %(at)s FROM verdict
-    WHERE refund AND NOT test AND price_vnd > 0 AND about = ANY(ARRAY(SELECT message FROM ended WHERE status >= 64))
+    WHERE refund AND NOT test AND price_vnd > 0 AND about = ANY(ARRAY(SELECT message FROM ended
+        WHERE status >= 64))
     ON CONFLICT DO NOTHING RETURNING account_id, amount_vnd),
 back AS (SELECT account_id, sum(amount_vnd) AS vnd FROM refunded GROUP BY account_id),
 locked AS MATERIALIZED (
@@ -135,8 +146,10 @@ news AS MATERIALIZED (
     SELECT account_id, message, status, gen_random_uuid() AS event_id FROM ended
     UNION ALL SELECT account_id, about, status, gen_random_uuid() FROM temporary),
 into_outbox AS (
-    INSERT INTO outbox (endpoint_id, due, account_id, event_id, kind, subject, status, sequence, phone_form, created_at)
-    SELECT p.id, %(at)s, news.account_id, news.event_id, 'report', news.message, news.status, 1 + t.said, a.form, %(at)s
+    INSERT INTO outbox (endpoint_id, due, account_id, event_id, kind, subject, status, sequence, phone_form,
+        created_at)
+    SELECT p.id, %(at)s, news.account_id, news.event_id, 'report', news.message, news.status, 1 + t.said,
+        a.form, %(at)s
     FROM news
     CROSS JOIN LATERAL (
         SELECT id FROM endpoint WHERE endpoint.account_id = news.account_id AND event = 'report' AND enabled
@@ -160,7 +173,9 @@ _APPLY_PARKED: Final = _FROM_PARKED + _APPLY
 
 @dataclass(frozen=True, slots=True)
 class Applied:
-    """seen: receipts looked at; ended: messages made final; parked: kept for later, the first due at next_due."""
+    """seen: receipts looked at; ended: messages made final; parked: kept for later, the first due at
+    next_due.
+    """
 
     seen: int
     ended: int
@@ -177,9 +192,20 @@ async def connect(db: Database) -> Connection:
 
 async def apply(connection: Connection, receipts: Sequence[Receipt], at: datetime) -> Applied:
     """Store and apply receipts; after it returns the peer may be answered."""
-    names = (
-        "channel reference message attempt part parts status cause raw peer_time received due".split()
-    )
+    names = [
+        "channel",
+        "reference",
+        "message",
+        "attempt",
+        "part",
+        "parts",
+        "status",
+        "cause",
+        "raw",
+        "peer_time",
+        "received",
+        "due",
+    ]
     fields = _COLUMNS.split(", ")
     params = {name: [getattr(r, f) for r in receipts] for name, f in zip(names, fields, strict=True)}
     rows = await fetch(connection, _APPLY_NEW, params | {"at": at})

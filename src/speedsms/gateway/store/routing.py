@@ -123,7 +123,11 @@ async def channels(connection: Connection) -> list[ChannelRow]:
 
 async def tell_health(db: Database, channel_id: int, state: str, cause: str, since: datetime) -> None:
     """What a running worker says of a channel."""
-    health = {"state": state, **({"cause": cause} if cause else {}), "since": since.isoformat(timespec="seconds")}
+    health = {
+        "state": state,
+        **({"cause": cause} if cause else {}),
+        "since": since.isoformat(timespec="seconds"),
+    }
     sql = "UPDATE channel SET health = %(health)s WHERE id = %(id)s"
     await db.execute(sql, health=Jsonb(health), id=channel_id)
 

@@ -58,7 +58,8 @@ async def channel_id(db: Database) -> int:
 async def ask(db: Database, phone: str, outcome: str, count: int | None) -> None:
     """From now on, or for the next `count` messages, this phone's messages end so."""
     await db.rows(
-        "WITH s AS (INSERT INTO script VALUES (%(number)s, %(outcome)s, %(count)s) ON CONFLICT (number) DO UPDATE"
+        "WITH s AS (INSERT INTO script VALUES (%(number)s, %(outcome)s, %(count)s)"
+        " ON CONFLICT (number) DO UPDATE"
         " SET outcome = excluded.outcome, remaining = excluded.remaining RETURNING 1)"
         " SELECT pg_notify('config', '') FROM s",
         number=phone,
@@ -69,7 +70,9 @@ async def ask(db: Database, phone: str, outcome: str, count: int | None) -> None
 
 async def asked(db: Database) -> dict[str, tuple[str, int | None]]:
     """Outcomes by phone, and for how many messages more."""
-    rows = await db.read("SELECT number, outcome, remaining FROM script WHERE remaining IS NULL OR remaining > 0")
+    rows = await db.read(
+        "SELECT number, outcome, remaining FROM script WHERE remaining IS NULL OR remaining > 0"
+    )
     return {number: (outcome, remaining) for number, outcome, remaining in rows}
 
 

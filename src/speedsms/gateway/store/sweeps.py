@@ -40,11 +40,14 @@ JOIN request q ON q.tran_id = tran_id_of(f.message >> 7) AND q.id = f.message >>
 
 
 async def dead_nodes(connection: Connection) -> list[int]:
-    """The nodes whose lease ran out or whose connection is gone; their rows are locked in this transaction."""
+    """The nodes whose lease ran out or whose connection is gone; their rows are locked in this
+    transaction.
+    """
     rows = await fetch(
         connection,
         "SELECT id FROM node WHERE lease_until < now()"
-        " OR lease_until < now() + make_interval(secs => %(quiet)s) AND pg_try_advisory_xact_lock(%(lock)s, id)"
+        " OR lease_until < now() + make_interval(secs => %(quiet)s)"
+        " AND pg_try_advisory_xact_lock(%(lock)s, id)"
         " ORDER BY id FOR UPDATE SKIP LOCKED",
         {"lock": LOCK_CLASS, "quiet": LEASE_S - QUIET_S},
     )
@@ -85,9 +88,11 @@ async def claim_expired(connection: Connection, at: datetime, most: int) -> list
     """Queued messages whose life is over, taken out of the queue as started by nobody."""
     rows = await fetch(
         connection,
-        "WITH d AS (DELETE FROM ready WHERE ctid = ANY(ARRAY(SELECT ctid FROM ready WHERE expires_at <= %(at)s"
+        "WITH d AS (DELETE FROM ready"
+        " WHERE ctid = ANY(ARRAY(SELECT ctid FROM ready WHERE expires_at <= %(at)s"
         " LIMIT %(most)s FOR UPDATE SKIP LOCKED)) RETURNING *),"
-        " f AS (INSERT INTO flight SELECT message, attempt + 1, tries, account_id, 0, 0, lane, %(at)s, expires_at,"
+        " f AS (INSERT INTO flight"
+        " SELECT message, attempt + 1, tries, account_id, 0, 0, lane, %(at)s, expires_at,"
         " expires_at + %(grace)s FROM d RETURNING *)" + _LEFT,
         {"at": at, "most": most, "grace": GRACE},
     )
@@ -98,7 +103,8 @@ async def complete_parts(connection: Connection, at: datetime, most: int) -> lis
     """Messages all of whose parts were reported, but to two processes at once, so that neither saw all."""
     rows = await fetch(
         connection,
-        "SELECT r.channel_id, p.message, p.attempt, max(p.part), max(r.parts), max(p.status) FROM part_final p"
+        "SELECT r.channel_id, p.message, p.attempt, max(p.part), max(r.parts), max(p.status)"
+        " FROM part_final p"
         " JOIN reference r ON r.message = p.message AND r.attempt = p.attempt AND r.part = p.part"
         " GROUP BY 1, 2, 3 HAVING count(*) = max(r.parts) LIMIT %(most)s",
         {"most": most},
@@ -119,13 +125,20 @@ _OLD: Final = (
 
 
 async def tidy(db: Database, at: datetime, *, messages_days: int, attempts_days: int) -> list[str]:
-    """Make the partitions of the coming weeks, drop and delete what is past its time; the names of what went."""
+    """Make the partitions of the coming weeks, drop and delete what is past its time; the names of what
+    went.
+    """
     gone: list[str] = []
     for table in ("request", "message", "event", "final", "reference", "attempt_log"):
         for weeks in range(3):
             week = at + timedelta(weeks=weeks)
             await db.rows("SELECT make_partition(%(table)s, %(week)s)", table=table, week=week)
-    ages = {"request": messages_days, "message": messages_days, "event": messages_days, "final": messages_days}
+    ages = {
+        "request": messages_days,
+        "message": messages_days,
+        "event": messages_days,
+        "final": messages_days,
+    }
     for table, days in (ages | {"attempt_log": attempts_days, "reference": 10}).items():
         rows = await db.rows(
             "SELECT drop_partitions(%(table)s, %(before)s)", table=table, before=at - timedelta(days=days)

@@ -22,10 +22,13 @@ async def balance(db: Database, account_id: int) -> int:
 
 
 async def status(db: Database, account: Account, tran_id: int) -> list[tuple[str, int]] | None:
-    """Phone and state of each message in order of acceptance; None if the account has no such request (§5.6)."""
+    """Phone and state of each message in order of acceptance; None if the account has no such request
+    (§5.6).
+    """
     rows = await db.read(_STATUS, tran_id=tran_id, account=account.id)
     return [
-        (phone(str(number), entry, account.phone_form), _progress(final, flying)) for number, entry, final, flying in rows
+        (phone(str(number), entry, account.phone_form), _progress(final, flying))
+        for number, entry, final, flying in rows
     ] or None
 
 

@@ -101,7 +101,8 @@ class Api:
         try:
             await self._serve(scope, receive, send)
         except asyncio.CancelledError:
-            # The drain ran out of time and nothing comes after this: what became of the call is not known, and
+            # The drain ran out of time and nothing comes after this: what became of the call is not known,
+            # and
             # the server would say so in a body that is not ours (protocol §1.4).
             await _reply(send, write.UNKNOWN, (*_JSON, (b"connection", b"close")))
 

@@ -70,9 +70,7 @@ class Connection(HttpToolsProtocol):
     uvloop and asyncio set TCP_NODELAY on every accepted connection themselves.
     """
 
-    def __init__(
-        self, *, per_address: Counter[str], cap: int, stop: asyncio.Event, **given: Any
-    ) -> None:
+    def __init__(self, *, per_address: Counter[str], cap: int, stop: asyncio.Event, **given: Any) -> None:
         super().__init__(**given)
         self._stop = stop
         self._per_address = per_address

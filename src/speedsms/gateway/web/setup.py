@@ -1,4 +1,6 @@
-"""`/setup?code=…`: the one-time page that makes the first account; no default password exists (experience §7)."""
+"""`/setup?code=…`: the one-time page that makes the first account; no default password exists (experience
+§7).
+"""
 
 import hashlib
 import html
@@ -47,7 +49,9 @@ class Setup:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         fields = dict(parse_qsl((await _body(receive)).decode("utf8", "replace")))
-        fields = fields if scope["method"] == "POST" else dict(parse_qsl(scope["query_string"].decode("latin1")))
+        fields = (
+            fields if scope["method"] == "POST" else dict(parse_qsl(scope["query_string"].decode("latin1")))
+        )
         try:
             status, body = await self._answer(scope["method"], fields)
         except DatabaseAway:

@@ -53,7 +53,9 @@ class Call(msgspec.Struct, frozen=True):
 
 
 class Routes:
-    """The endpoints. `answer` raises Declined, and what is no reply: Overloaded, ConnectionReset, DatabaseAway."""
+    """The endpoints. `answer` raises Declined, and what is no reply: Overloaded, ConnectionReset,
+    DatabaseAway.
+    """
 
     def __init__(self, db: Database, acceptor: Acceptor, now: Callable[[], datetime]) -> None:
         self._db = db
