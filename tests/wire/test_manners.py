@@ -2,9 +2,12 @@
 
 import asyncio
 import json
+import socket
 from contextlib import suppress
 
 import pytest
+
+from speedsms.gateway.web import http
 
 pytestmark = pytest.mark.anyio
 
@@ -103,9 +106,73 @@ async def test_pages_beside_the_contract(gateway):
 
     parts = (gateway.db, gateway.directory, gateway.acceptor)
     gateway.app = gateway.make_app(*parts, figures=figures, mounts={"/sim/api": mounted})
+    gateway.client_ip = "10.0.0.7"
     for path, text in ((b"/health", b"ok\n"), (b"/ready", b"ready\n"), (b"/metrics", b"x 1\n")):
         head, body = await ask(gateway, b"GET", path, b"")
         assert body == text
         assert b"text/plain" in head
     assert (await ask(gateway, b"GET", b"/sim/api/v9.9", b""))[1] == b"v9.9"
     assert b" 404 " in (await ask(gateway, b"GET", b"/sim/apish", b""))[0]
+
+
+async def test_figures_are_not_for_strangers(gateway):
+    """`/metrics` answers this machine, private networks and trusted proxies, 403 to everybody else."""
+
+    async def figures():
+        return b"x 1\n"
+
+    parts = (gateway.db, gateway.directory, gateway.acceptor)
+    gateway.app = gateway.make_app(*parts, figures=figures, trusted_proxies=("9.9.9.9",))
+    seen = {}
+    for address in ("127.0.0.1", "::1", "192.168.0.7", "9.9.9.9", "8.8.8.8", "2001:4860:4860::8888"):
+        gateway.client_ip = address
+        head, _ = await ask(gateway, b"GET", b"/metrics", b"")
+        seen[address] = head.split(b" ")[1]
+    assert list(seen.values()) == [b"200"] * 4 + [b"403"] * 2
+    gateway.client_ip = "9.9.9.9"
+    head, _ = await ask(gateway, b"GET", b"/metrics", b"X-Forwarded-For: 8.8.8.8\r\n")
+    assert b" 403 " in head
+
+
+async def test_calls_are_counted(gateway):
+    """Each call of the contract counts once, by endpoint and status; each refusal by code and reason."""
+
+    def count(name, **labels):
+        samples = (s for family in gateway.metrics.registry.collect() for s in family.samples)
+        return sum(s.value for s in samples if s.name == name and labels.items() <= s.labels.items())
+
+    def figures():
+        calls = count("speedsms_http_seconds_count", endpoint="sms/send", status="200")
+        return calls, count("speedsms_refused_requests_total", code="101")
+
+    calls, refusals = figures()
+    await ask(gateway, b"POST", b"/sms/send", BASIC, b'{"to":["0912345678"]}')
+    assert figures() == (calls + 1, refusals + 1)
+
+
+async def test_a_call_that_outlives_the_drain_is_answered(gateway):
+    """It gets the framework's 500 and a closed connection: nobody knows what became of it (§1.4)."""
+    arrived, stop = asyncio.Event(), asyncio.Event()
+
+    async def mounted(scope, receive, send):  # noqa: ARG001 - an ASGI application
+        arrived.set()
+        await asyncio.Event().wait()
+
+    parts = (gateway.db, gateway.directory, gateway.acceptor)
+    app = gateway.make_app(*parts, mounts={"/slow": mounted})
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        port = sock.getsockname()[1]
+        serving = asyncio.create_task(http.serve(app, sock, stop, drain_s=0))
+        while sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN) == 0:  # noqa: ASYNC110 - the kernel tells nobody
+            await asyncio.sleep(0)
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(b"GET /slow HTTP/1.1\r\nHost: x\r\n\r\n")
+        await arrived.wait()
+        stop.set()
+        head, _, body = (await reader.read()).partition(b"\r\n\r\n")
+        writer.close()
+        await serving
+    assert head.startswith(b"HTTP/1.1 500 ")
+    assert b"connection: close" in head
+    assert json.loads(body)["status"] == 500

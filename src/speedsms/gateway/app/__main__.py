@@ -38,7 +38,7 @@ async def _child(role: str, name: str, lifeline: int, *listening: int) -> None:
 
 def main() -> None:
     role, name, lifeline, *rest = sys.argv[1:]
-    # What start-up made lives for ever, and a request leaves no cycles: collecting seldom saves a tenth of CPU.
+    # What start-up made lives for ever, and a request leaves no cycles: so collect seldom: a tenth of CPU.
     gc.collect()
     gc.freeze()
     gc.set_threshold(50_000, 20, 50)

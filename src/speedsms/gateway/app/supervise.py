@@ -74,9 +74,8 @@ class Supervisor:
                 return
             if time.monotonic() - started > _STEADY_S:
                 pause_s = _PAUSE_S[0]
-            _say(
-                f"the {child.name} process ended ({_why(process.returncode)}); it starts again in {pause_s:g} s"
-            )
+            why = _why(process.returncode)
+            _say(f"the {child.name} process ended ({why}); it is started again in {pause_s:g} s")
             with suppress(TimeoutError):
                 async with asyncio.timeout(pause_s):
                     await self._stop.wait()

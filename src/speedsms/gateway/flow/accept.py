@@ -160,7 +160,9 @@ class Acceptor:
         tariff = await self._directory.tariff()
         to = await self._recipients(caller, send, sms_type)
         self._play_refusal(caller, to, key)
-        draft = await self._draft(caller, send, sms_type, sender, text, to, tariff)
+        draft = await self._draft(
+            caller, send, sms_type=sms_type, sender=sender, text=text, to=to, tariff=tariff
+        )
         if not draft.numbers:
             raise to.none_left()
         failpoint.hit("S2")
@@ -217,6 +219,7 @@ class Acceptor:
         self,
         caller: Caller,
         send: Send,
+        *,
         sms_type: SmsType,
         sender: Sender,
         text: Segments,
@@ -363,7 +366,7 @@ class Acceptor:
 
     async def drain(self) -> None:
         """Wait until everything that was taken is answered."""
-        while self._waiting or self._alone:
+        while self._waiting or self._alone:  # noqa: ASYNC110 - once, at the end
             await asyncio.sleep(0.005)
 
     def _gather(self) -> list[_Pending]:

@@ -8,7 +8,8 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Collection
 from datetime import datetime, timedelta
-from itertools import islice, takewhile
+from itertools import groupby, islice
+from operator import itemgetter
 from typing import Any, Final
 
 import structlog
@@ -115,8 +116,7 @@ class Recorder:
         try:
             while True:
                 await self._arrived.wait()
-                node_id = self._waiting[0][1]
-                same = takewhile(lambda put: put[1] == node_id, islice(self._waiting, self._batch))
+                node_id, same = next(groupby(islice(self._waiting, self._batch), itemgetter(1)))
                 batch = [result for result, _ in same]
                 # Recording twice is harmless: only rows still in flight for this node are touched.
                 started = asyncio.get_running_loop().time()

@@ -1,4 +1,4 @@
-"""What the simulated carrier does when told: outcomes by name, by magic number (protocol §16, channels §7)."""
+"""What the simulated carrier can be told: outcomes by name, by magic number (protocol §16, channels §7)."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

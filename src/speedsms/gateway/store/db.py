@@ -202,7 +202,7 @@ async def settle_backend(db: Database, backend: int) -> None:
 
     Without this a statement could still commit after it was looked up and not found.
     """
-    while await db.read(
+    while await db.read(  # noqa: ASYNC110 - the event is another process's end
         "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
         " WHERE pid = %(pid)s AND usename = current_user AND pid <> pg_backend_pid()",
         pid=backend,

@@ -91,7 +91,8 @@ class Draft:
         self.id = request_id(tran_id, at)
 
 
-# Columns of a batch travel as one text each, their values joined by a character that no valid value holds: it is
+# Columns of a batch travel as one text each, their values joined by a character that no valid value holds: it
+# is
 # refused in texts (protocol §10.5), numbers and names. Binary arrays cost three times the CPU on our side.
 _SEPARATOR: Final = "\x1f"
 
@@ -109,25 +110,33 @@ def _column(values: Iterable[object]) -> str:
 # are locked in the order of their ids, so that two processes never wait for each other in a circle.
 _ACCEPT: Final = f"""
 WITH q AS MATERIALIZED (
-    SELECT id, account_id, token_id, kind, sms_type, coalesce(sender, '') AS sender, content, encoding, units, parts, lane,
+    SELECT id, account_id, token_id, kind, sms_type, coalesce(sender, '') AS sender, content, encoding, units,
+        parts, lane,
         total_vnd, validity_s, due, reference, test
-    FROM unnest({_each("id", "bigint")}, {_each("account", "int")}, {_each("token", "int")}, {_each("kind", "text")},
-        {_each("type", "smallint")}, {_each("sender", "text")}, {_each("content", "text")}, {_each("encoding", "text")},
+    FROM unnest({_each("id", "bigint")}, {_each("account", "int")}, {_each("token", "int")}, {
+    _each("kind", "text")
+},
+        {_each("type", "smallint")}, {_each("sender", "text")}, {_each("content", "text")}, {
+    _each("encoding", "text")
+},
         {_each("units", "smallint")}, {_each("parts", "smallint")}, {_each("lane", "smallint")},
         {_each("total", "bigint")}, {_each("validity", "int")}, %(due)s::timestamptz[], %(reference)s::text[],
         {_each("test", "bool")})
     AS q(id, account_id, token_id, kind, sms_type, sender, content, encoding, units, parts, lane, total_vnd,
          validity_s, due, reference, test)),
 need AS (SELECT account_id, sum(CASE WHEN test THEN 0 ELSE total_vnd END) AS vnd FROM q GROUP BY account_id),
-locked AS MATERIALIZED (SELECT id FROM account WHERE id = ANY(ARRAY(SELECT account_id FROM need)) ORDER BY id FOR UPDATE),
+locked AS MATERIALIZED (SELECT id FROM account WHERE id = ANY(ARRAY(SELECT account_id FROM need)) ORDER BY id
+    FOR UPDATE),
 ok AS (
-    UPDATE account SET balance_vnd = balance_vnd - need.vnd FROM need JOIN locked ON locked.id = need.account_id
+    UPDATE account SET balance_vnd = balance_vnd - need.vnd FROM need JOIN locked
+        ON locked.id = need.account_id
     WHERE account.id = need.account_id AND NOT blocked AND api_enabled
         AND (need.vnd = 0 OR balance_vnd + credit_vnd >= need.vnd)
     RETURNING account.id),
 r AS MATERIALIZED (SELECT q.* FROM q JOIN ok ON ok.id = q.account_id),
 into_request AS (
-    INSERT INTO request SELECT id, (id & 2147483647)::int, account_id, token_id, kind, sms_type, sender, content,
+    INSERT INTO request SELECT id, (id & 2147483647)::int, account_id, token_id, kind, sms_type, sender,
+        content,
         encoding, units, parts, lane, total_vnd, validity_s, due, reference, test, %(at)s FROM r),
 into_transfer AS (
     INSERT INTO transfer SELECT account_id, id << 7, 0, 2, 2, 3, total_vnd, %(at)s FROM r WHERE NOT test),
@@ -138,7 +147,8 @@ m AS MATERIALIZED (
         {_each("m_entry", "text")})
         AS m(id, number, price_vnd, carrier, pool, refund, entry)
     JOIN r ON r.id = m.id >> 7),
-into_message AS (INSERT INTO message SELECT account_id, id, number, price_vnd, carrier, pool, refund, entry FROM m),
+into_message AS (INSERT INTO message SELECT account_id, id, number, price_vnd, carrier, pool, refund, entry
+    FROM m),
 into_ready AS (INSERT INTO ready SELECT pool, lane, due, expires_at, account_id, id, 0, 0 FROM m)
 """
 _KEYS: Final = """,
@@ -146,7 +156,8 @@ into_idempotency AS (
     INSERT INTO idempotency SELECT k.account_id, endpoint, key, fingerprint, body, headers, %(at)s
     FROM (SELECT unnest(%(k_account)s::int[]) AS account_id, unnest(%(k_endpoint)s::text[]) AS endpoint,
         unnest(%(k_key)s::text[]) AS key, unnest(%(k_print)s::bytea[]) AS fingerprint,
-        unnest(%(k_body)s::bytea[]) AS body, string_to_array(unnest(%(k_headers)s::text[]), chr(10)) AS headers) k
+        unnest(%(k_body)s::bytea[]) AS body, string_to_array(unnest(%(k_headers)s::text[]),
+            chr(10)) AS headers) k
     JOIN ok ON ok.id = k.account_id)
 """
 _WAKE: Final = "SELECT id, pg_notify('ready', %(pools)s) FROM ok"
@@ -280,11 +291,14 @@ c AS MATERIALIZED (
     LIMIT %(most)s),
 d AS (DELETE FROM ready WHERE ctid = ANY(ARRAY(SELECT place FROM c)) RETURNING *),
 f AS (
-    INSERT INTO flight SELECT message, attempt + 1, tries, account_id, %(channel)s, %(node)s, lane, %(at)s, expires_at,
+    INSERT INTO flight SELECT message, attempt + 1, tries, account_id, %(channel)s, %(node)s, lane, %(at)s,
+        expires_at,
         expires_at + %(grace)s FROM d)
-SELECT d.message, d.attempt + 1, d.tries, d.account_id, d.lane, d.expires_at, m.number, m.carrier, m.price_vnd,
+SELECT d.message, d.attempt + 1, d.tries, d.account_id, d.lane, d.expires_at, m.number, m.carrier,
+    m.price_vnd,
     q.kind, q.sms_type, q.sender, q.content, q.encoding, q.parts, q.test,
-    q.sms_type = 1 AND EXISTS (SELECT FROM suppression s WHERE s.account_id = d.account_id AND s.number = m.number),
+    q.sms_type = 1 AND EXISTS (SELECT FROM suppression s WHERE s.account_id = d.account_id
+        AND s.number = m.number),
     d.attempt > 0 AND EXISTS (SELECT FROM final n WHERE n.account_id = d.account_id AND n.message = d.message)
 FROM d
 JOIN message m ON m.account_id = d.account_id AND m.id = d.message
@@ -322,7 +336,8 @@ async def claim(
 # A claim's time is its name: a node makes no two at one moment.
 _UNCLAIM: Final = """
 WITH d AS (
-    DELETE FROM flight WHERE node_id = %(node)s AND channel_id = %(channel)s AND started_at = %(at)s RETURNING *)
+    DELETE FROM flight WHERE node_id = %(node)s AND channel_id = %(channel)s AND started_at = %(at)s
+        RETURNING *)
 INSERT INTO ready SELECT m.pool, d.lane, %(at)s, d.expires_at, d.account_id, d.message, d.attempt - 1, d.tries
 FROM d JOIN message m ON m.account_id = d.account_id AND m.id = d.message
 """
@@ -385,7 +400,8 @@ class Result:
 
 
 # Only the node that started an attempt may write its outcome: a process that lost its lease finds no row of
-# its own in `flight` and changes nothing (CH-9). Most batches hold nothing but accepted messages; the parts of
+# its own in `flight` and changes nothing (CH-9). Most batches hold nothing but accepted messages; the parts
+# of
 # the statement that requeue, give money back, look again or name references are put in where they are needed,
 # because every part costs its start-up on each batch.
 _RECORD: Final = f"""
@@ -395,9 +411,12 @@ WITH x AS MATERIALIZED (
     FROM unnest({_each("message", "bigint")}, {_each("attempt", "smallint")}, {_each("account", "int")},
         {_each("price", "int")}, {_each("event", "text")}, %(detail)s::text[], {_each("post", "bool")},
         {_each("void", "bool")}, %(status)s::smallint[], {_each("cause", "text")}, %(again)s::timestamptz[],
-        {_each("tries", "smallint")}, {_each("repeat", "bool")}, %(look)s::timestamptz[], {_each("test", "bool")},
+        {_each("tries", "smallint")}, {_each("repeat", "bool")}, %(look)s::timestamptz[], {
+    _each("test", "bool")
+},
         %(named)s::text[])
-    AS x(message, attempt, account_id, price_vnd, event, detail, post, void, status, cause, again, tries, repeat, look,
+    AS x(message, attempt, account_id, price_vnd, event, detail, post, void, status, cause, again, tries,
+        repeat, look,
         test, named)),
 """
 _GONE: Final = """
@@ -428,7 +447,8 @@ o AS MATERIALIZED (
 """
 _EVENTS: Final = """,
 into_event AS (
-    INSERT INTO event SELECT account_id, message, %(at)s, event, attempt, channel_id, NULL, started_at, detail FROM o),
+    INSERT INTO event SELECT account_id, message, %(at)s, event, attempt, channel_id, NULL, started_at, detail
+        FROM o),
 moved AS (
     INSERT INTO transfer SELECT account_id, message, 1, CASE WHEN post THEN 3 ELSE 4 END, 3,
         CASE WHEN post THEN 4 ELSE 2 END, price_vnd, %(at)s FROM o WHERE (post OR void) AND NOT test
@@ -450,15 +470,18 @@ rung AS (SELECT pg_notify('outbox', '') FROM into_outbox LIMIT 1)
 """
 _AGAIN: Final = """,
 into_ready AS (
-    INSERT INTO ready SELECT m.pool, o.lane, o.again, o.expires_at, o.account_id, o.message, o.attempt - o.repeat::int,
+    INSERT INTO ready SELECT m.pool, o.lane, o.again, o.expires_at, o.account_id, o.message,
+        o.attempt - o.repeat::int,
         o.tries
     FROM o JOIN message m ON m.account_id = o.account_id AND m.id = o.message WHERE o.again IS NOT NULL)
 """
 _BACK: Final = """,
 back AS (SELECT account_id, sum(amount_vnd) AS vnd FROM moved WHERE code = 4 GROUP BY account_id),
-locked AS MATERIALIZED (SELECT a.id FROM account a WHERE a.id IN (SELECT account_id FROM back) ORDER BY a.id FOR UPDATE),
+locked AS MATERIALIZED (SELECT a.id FROM account a WHERE a.id IN (SELECT account_id FROM back) ORDER BY a.id
+    FOR UPDATE),
 given AS (
-    UPDATE account SET balance_vnd = balance_vnd + back.vnd FROM back JOIN locked ON locked.id = back.account_id
+    UPDATE account SET balance_vnd = balance_vnd + back.vnd FROM back JOIN locked
+        ON locked.id = back.account_id
     WHERE account.id = back.account_id)
 """
 _REFERENCES: Final = """,

@@ -24,7 +24,7 @@ MAX_FIELDS: Final = 100
 RECEIVE_S: Final = 30.0  # from the first octet of a request to its last
 BACKLOG: Final = 2048
 LINGER_S: Final = 0.5  # after stop, connections are told to close before they are closed
-_LAST_LOOK_S: Final = 0.02
+_LAST_LOOK_S: Final = 0.05
 _FIELD_OCTETS: Final = len(": \r\n")
 _UPGRADE: Final = re.compile(rb"(\n)upgrade[ \t]*:", re.IGNORECASE)
 _LARGEST_HEAD: Final = MAX_TARGET + MAX_HEADERS
@@ -196,6 +196,9 @@ class _Server(uvicorn.Server):
         for sock in sockets or ():
             sock.listen(0)  # newcomers wait outside, and who is in the queue is let in
         await asyncio.sleep(_LAST_LOOK_S)
+        for server in self.servers:
+            server.close()
+        await asyncio.sleep(_LAST_LOOK_S)  # who was let in last has not spoken yet
         await super().shutdown(sockets)
 
 

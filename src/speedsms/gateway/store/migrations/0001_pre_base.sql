@@ -237,7 +237,8 @@ CREATE TABLE ready (
     attempt    smallint NOT NULL,
     tries      smallint NOT NULL
 ) WITH (fillfactor = 90, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 2000,
-        autovacuum_vacuum_cost_delay = 0);
+        autovacuum_vacuum_cost_delay = 0, autovacuum_analyze_scale_factor = 0,
+        autovacuum_analyze_threshold = 1000000);
 CREATE INDEX ready_due ON ready (pool, lane, due);
 
 -- Attempts that were started and whose message is not final. The row is the *started* mark, committed
@@ -255,7 +256,8 @@ CREATE TABLE flight (
     due        timestamptz NOT NULL,
     PRIMARY KEY (message, attempt)
 ) WITH (fillfactor = 90, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 2000,
-        autovacuum_vacuum_cost_delay = 0);
+        autovacuum_vacuum_cost_delay = 0, autovacuum_analyze_scale_factor = 0,
+        autovacuum_analyze_threshold = 1000000);
 CREATE INDEX flight_due ON flight (due);
 
 -- ---------------------------------------------------------------- what carriers say
@@ -331,7 +333,8 @@ CREATE TABLE outbox (
     phone_form  text NOT NULL,
     created_at  timestamptz NOT NULL,
     PRIMARY KEY (endpoint_id, due, id)
-) WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 2000, autovacuum_vacuum_cost_delay = 0);
+) WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 2000, autovacuum_vacuum_cost_delay = 0, autovacuum_analyze_scale_factor = 0,
+        autovacuum_analyze_threshold = 1000000);
 
 -- Dead letters: an outbox row whose schedule ended, or whose endpoint is gone.
 CREATE TABLE buried (
@@ -427,7 +430,8 @@ BEGIN
         RETURN false;
     END IF;
     EXECUTE format('CREATE TABLE %I PARTITION OF %I FOR VALUES FROM (%s) TO (%s) WITH
-        (autovacuum_vacuum_insert_threshold = 500000, autovacuum_vacuum_insert_scale_factor = 0.2)',
+        (autovacuum_vacuum_insert_threshold = 500000, autovacuum_vacuum_insert_scale_factor = 0.5,
+         autovacuum_analyze_threshold = 500000, autovacuum_analyze_scale_factor = 0.5)',
         child, parent, lower_bound, upper_bound);
     RETURN true;
 END $$;
