@@ -12,7 +12,8 @@ import psutil
 
 HERE = Path(__file__).parent
 TOOLS = HERE / "bin"
-CONNECTIONS = 64
+CLOSED_CONNECTIONS = 128
+OPEN_CONNECTIONS = 64
 _QUIET_CORES = 0.25
 _UNITS_MS = {"us": 0.001, "ms": 1.0, "s": 1000.0, "m": 60_000.0}
 
@@ -39,8 +40,8 @@ def build() -> None:
 
 
 def closed_loop(url: str, seconds: int, environment: dict[str, str]) -> Load:
-    """As fast as replies come, over CONNECTIONS connections."""
-    command = ["wrk", "-t1", f"-c{CONNECTIONS}", f"-d{seconds}s", "--timeout", "20s", "--latency"]
+    """As fast as replies come, over CLOSED_CONNECTIONS connections."""
+    command = ["wrk", "-t1", f"-c{CLOSED_CONNECTIONS}", f"-d{seconds}s", "--timeout", "20s", "--latency"]
     script = ["-s", str(HERE / "load.lua"), url]
     output, cpu_s = _run([*command, *script], os.environ | environment)
     answered = int(_found(r"(\d+) requests in", output, "0"))
@@ -52,7 +53,7 @@ def closed_loop(url: str, seconds: int, environment: dict[str, str]) -> Load:
 
 def open_loop(port: int, rate: float, seconds: int, template: Path) -> Load:
     """At a fixed rate; latency counts from the moment a request was due."""
-    command = [str(TOOLS / "hgen"), "-P", str(port), "-c", str(CONNECTIONS)]
+    command = [str(TOOLS / "hgen"), "-P", str(port), "-c", str(OPEN_CONNECTIONS)]
     command += ["-r", str(rate), "-d", str(seconds), "-f", str(template)]
     output, cpu_s = _run(command, dict(os.environ))
     seen = json.loads(output)

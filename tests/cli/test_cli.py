@@ -148,6 +148,23 @@ def test_doctor_says_what_is_missing(run):
     assert code == (1 if "bad" in graded.values() else 0)
 
 
+def test_doctor_names_a_blocked_channel(run, admin_url):
+    """What the worker said of a channel is bad, with its cause and a command (CH-11)."""
+    with psycopg.connect(admin_url) as connection:
+        connection.execute("""UPDATE channel SET health = '{"state": "blocked", "cause": "window: odd"}'""")
+    code, found, _ = run("doctor", "--json")
+    (channel,) = (finding for finding in found if finding["what"] == "channel simulator")
+    assert (channel["grade"], channel["said"], code) == ("bad", "blocked (window: odd)", 1)
+    assert "speedsms channel set simulator" in channel["fix"]
+
+
+def test_serve_checks_its_options(run):
+    """A port that cannot be is a mistake in the command, before anything starts."""
+    code, _, said = run("serve", "--demo", "--port", "70000")
+    assert code
+    assert "70000" in said
+
+
 def test_config_show_masks_passwords(run):
     """The password of the database is starred out, and its source named."""
     _, rows, _ = run("config", "show", "--json")

@@ -27,7 +27,12 @@ async def _child(role: str, name: str, lifeline: int, *listening: int) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    loop.add_reader(lifeline, stop.set)
+
+    def orphaned() -> None:
+        loop.remove_reader(lifeline)  # what has ended stays readable
+        stop.set()
+
+    loop.add_reader(lifeline, orphaned)
     metrics_dir = Path(settings.data_dir) / "run"
     if role == "api":
         with socket.socket(fileno=listening[0]) as sock:
@@ -38,7 +43,7 @@ async def _child(role: str, name: str, lifeline: int, *listening: int) -> None:
 
 def main() -> None:
     role, name, lifeline, *rest = sys.argv[1:]
-    # What start-up made lives for ever, and a request leaves no cycles: so collect seldom: a tenth of CPU.
+    # What start-up made lives for ever, and a request leaves no cycles; collecting costs a tenth of CPU.
     gc.collect()
     gc.freeze()
     gc.set_threshold(50_000, 20, 50)

@@ -49,9 +49,21 @@ class Supervisor:
         self._url = url
         self._listening = listening
         self._stop = stop
+        self._pids: dict[str, int] = {}
         self._lifeline, self._own_end = os.pipe()
 
+    async def living(self, db: Database) -> bool:
+        """Whether every child has taken its place; those of an earlier start may still have theirs."""
+        rows = await db.read(
+            "SELECT count(*) FROM node"
+            " WHERE host = %(host)s AND pid = ANY(%(pids)s::int[]) AND lease_until > now()",
+            host=socket.gethostname(),
+            pids=list(self._pids.values()),
+        )
+        return bool(self._pids) and rows[0][0] == len(self._pids)
+
     async def run(self, children: list[_Child]) -> None:
+        self._pids = {child.name: 0 for child in children}
         try:
             await asyncio.gather(*(self._keep(child) for child in children))
         finally:
@@ -87,9 +99,11 @@ class Supervisor:
         if child.role == "api" and self._listening:
             fds.append(self._listening.fileno())
             arguments.append(str(self._listening.fileno()))
-        return await asyncio.create_subprocess_exec(
+        process = await asyncio.create_subprocess_exec(
             sys.executable, "-m", "speedsms.gateway.app", *arguments, pass_fds=fds, env=self._environment()
         )
+        self._pids[child.name] = process.pid
+        return process
 
     def _environment(self) -> dict[str, str]:
         """The children read the same settings; what was decided here is added."""
@@ -174,14 +188,16 @@ async def _serve(settings: Settings, *, role: str, demo: bool, ready_file: Path 
         supervisor = Supervisor(settings, url, listening, stop)
         children = asyncio.create_task(supervisor.run(_children(settings, role)))
         greeting = asyncio.create_task(
-            _greet(settings, url, stop, role=role, demo=demo, ready_file=ready_file)
+            _greet(settings, url, supervisor, serving=role != "worker", demo=demo, ready_file=ready_file)
         )
-        await asyncio.wait([children, greeting], return_when=asyncio.FIRST_EXCEPTION)
+        await asyncio.wait([children, greeting], return_when=asyncio.FIRST_COMPLETED)
+        if not children.done() and not greeting.exception():
+            await asyncio.wait([children])
         stop.set()
         await children
-        greeting.cancel()
-        if greeting.done() and not greeting.cancelled():
+        if greeting.done():
             greeting.result()
+        greeting.cancel()
     finally:
         if cluster:
             await cluster.stop()
@@ -199,21 +215,23 @@ def _children(settings: Settings, role: str) -> list[_Child]:
 
 
 async def _greet(
-    settings: Settings, url: str, stop: asyncio.Event, *, role: str, demo: bool, ready_file: Path | None
+    settings: Settings,
+    url: str,
+    supervisor: Supervisor,
+    *,
+    serving: bool,
+    demo: bool,
+    ready_file: Path | None,
 ) -> None:
     """Say where everything is, once everything answers."""
     db = Database(url, name="speedsms serve", size=1)
     try:
-        roles = {"all": {"api", "worker"}}.get(role, {role})
-        while not stop.is_set():
-            with suppress(DatabaseAway):
-                living = await db.read("SELECT DISTINCT role FROM node WHERE lease_until > now()")
-                if roles <= {row[0] for row in living}:
-                    break
+        living = False
+        while not living:
             await asyncio.sleep(0.05)
-        else:
-            return
-        if role == "worker":
+            with suppress(DatabaseAway):
+                living = await supervisor.living(db)
+        if not serving:
             return
         host = f"[{settings.http.host}]" if ":" in settings.http.host else settings.http.host
         base = settings.http.public_url or f"http://{host}:{settings.http.port}"

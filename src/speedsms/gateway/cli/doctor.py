@@ -171,9 +171,13 @@ async def _channels(db: Database) -> list[Finding]:
         """SELECT name, health->>'state', coalesce(health->>'cause', 'see the log') FROM channel
            WHERE enabled AND health->>'state' NOT IN ('up', 'degraded', 'starting') ORDER BY name"""
     )
-    fix = "speedsms channel set NAME key=value, or channel disable NAME"
     return [
-        Finding(Grade.BAD if state == "blocked" else Grade.ODD, f"channel {name}", f"{state} ({cause})", fix)
+        Finding(
+            Grade.BAD if state == "blocked" else Grade.ODD,
+            f"channel {name}",
+            f"{state} ({cause})",
+            f"speedsms channel set {name} key=value, or channel disable {name}",
+        )
         for name, state, cause in rows
     ]
 

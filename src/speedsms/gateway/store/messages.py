@@ -91,9 +91,8 @@ class Draft:
         self.id = request_id(tran_id, at)
 
 
-# Columns of a batch travel as one text each, their values joined by a character that no valid value holds: it
-# is
-# refused in texts (protocol §10.5), numbers and names. Binary arrays cost three times the CPU on our side.
+# Columns of a batch travel as one text each, their values joined by a character that no valid value holds:
+# it is refused in texts (protocol §10.5), numbers and names. Binary arrays cost three times the CPU here.
 _SEPARATOR: Final = "\x1f"
 
 
@@ -113,12 +112,9 @@ WITH q AS MATERIALIZED (
     SELECT id, account_id, token_id, kind, sms_type, coalesce(sender, '') AS sender, content, encoding, units,
         parts, lane,
         total_vnd, validity_s, due, reference, test
-    FROM unnest({_each("id", "bigint")}, {_each("account", "int")}, {_each("token", "int")}, {
-    _each("kind", "text")
-},
-        {_each("type", "smallint")}, {_each("sender", "text")}, {_each("content", "text")}, {
-    _each("encoding", "text")
-},
+    FROM unnest({_each("id", "bigint")}, {_each("account", "int")}, {_each("token", "int")},
+        {_each("kind", "text")}, {_each("type", "smallint")}, {_each("sender", "text")},
+        {_each("content", "text")}, {_each("encoding", "text")},
         {_each("units", "smallint")}, {_each("parts", "smallint")}, {_each("lane", "smallint")},
         {_each("total", "bigint")}, {_each("validity", "int")}, %(due)s::timestamptz[], %(reference)s::text[],
         {_each("test", "bool")})
@@ -401,9 +397,8 @@ class Result:
 
 # Only the node that started an attempt may write its outcome: a process that lost its lease finds no row of
 # its own in `flight` and changes nothing (CH-9). Most batches hold nothing but accepted messages; the parts
-# of
-# the statement that requeue, give money back, look again or name references are put in where they are needed,
-# because every part costs its start-up on each batch.
+# of the statement that requeue, give money back, look again or name references are put in where they are
+# needed, because every part costs its start-up on each batch.
 _RECORD: Final = f"""
 WITH x AS MATERIALIZED (
     SELECT message, attempt, account_id, price_vnd, event, coalesce(detail, '') AS detail, post, void, status,
@@ -411,9 +406,8 @@ WITH x AS MATERIALIZED (
     FROM unnest({_each("message", "bigint")}, {_each("attempt", "smallint")}, {_each("account", "int")},
         {_each("price", "int")}, {_each("event", "text")}, %(detail)s::text[], {_each("post", "bool")},
         {_each("void", "bool")}, %(status)s::smallint[], {_each("cause", "text")}, %(again)s::timestamptz[],
-        {_each("tries", "smallint")}, {_each("repeat", "bool")}, %(look)s::timestamptz[], {
-    _each("test", "bool")
-},
+        {_each("tries", "smallint")}, {_each("repeat", "bool")}, %(look)s::timestamptz[],
+        {_each("test", "bool")},
         %(named)s::text[])
     AS x(message, attempt, account_id, price_vnd, event, detail, post, void, status, cause, again, tries,
         repeat, look,

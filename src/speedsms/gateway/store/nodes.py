@@ -10,9 +10,10 @@ import asyncio
 import os
 import socket
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Final
 
-from speedsms.gateway.store.db import Connection, Database, DatabaseAway, fetch, persist
+from speedsms.gateway.store.db import CommitUnknown, Connection, Database, DatabaseAway, fetch, persist
 
 LEASE_S: Final = 30
 _RENEW_S: Final = 2
@@ -49,6 +50,11 @@ class Node:
                 if not await self._renewed(session):
                     self._number = None
                     raise DatabaseAway("this node was declared dead; it begins again under a new number")
+        except asyncio.CancelledError:  # the process has drained, and has nothing to come back to
+            with suppress(DatabaseAway, CommitUnknown):
+                sql = "UPDATE node SET lease_until = now() WHERE id = %(id)s"
+                await fetch(session, sql, {"id": self._number})
+            raise
         finally:
             self._until = 0.0
             self.registered.clear()
