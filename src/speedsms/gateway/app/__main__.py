@@ -46,7 +46,7 @@ def main() -> None:
     # What start-up made lives for ever, and a request leaves no cycles; collecting costs a tenth of CPU.
     gc.collect()
     gc.freeze()
-    gc.set_threshold(50_000, 20, 50)
+    gc.set_threshold(100_000, 50, 100)
     with suppress(KeyboardInterrupt):
         uvloop.run(_child(role, name, int(lifeline), *map(int, rest)))
 

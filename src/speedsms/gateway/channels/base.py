@@ -9,6 +9,8 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Literal, Protocol, TypeAlias
 
+from msgspec import Struct
+
 
 class Reason(StrEnum):
     """Why a peer, or we on its behalf, refused (channels §1.4)."""
@@ -33,8 +35,7 @@ class Reason(StrEnum):
     FAILED = "failed"
 
 
-@dataclass(frozen=True, slots=True)
-class Outgoing:
+class Outgoing(Struct, frozen=True):
     """One started attempt. parts: the text as it is cut (protocol §10.3); after expires_at it must not go."""
 
     message: int

@@ -9,10 +9,10 @@ import asyncio
 import hashlib
 from collections import deque
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
+from msgspec import Struct
 from psycopg.errors import UniqueViolation
 
 from speedsms.gateway import failpoint
@@ -70,8 +70,7 @@ _MAGIC_REFUSALS: Final = {
 }
 
 
-@dataclass(slots=True)
-class _Pending:
+class _Pending(Struct):
     """A draft that waits for its commit."""
 
     draft: Draft
@@ -390,15 +389,17 @@ class Acceptor:
         failpoint.hit("S5")
         count = sum(len(p.draft.numbers) for p in batch)
         self._metrics.commit("accept", count, asyncio.get_running_loop().time() - started)
+        accepted = parts = 0
         for pending, reply in zip(batch, replies, strict=True):
-            if pending.draft.account_id in taken:
-                self._metrics.accepted(
-                    len(pending.draft.numbers), pending.draft.parts * len(pending.draft.numbers)
-                )
-                if not pending.reply.done():
-                    pending.reply.set_result(reply)
-            else:
+            draft = pending.draft
+            if draft.account_id not in taken:
                 self._go_alone(pending)
+                continue
+            accepted += len(draft.numbers)
+            parts += draft.parts * len(draft.numbers)
+            if not pending.reply.done():
+                pending.reply.set_result(reply)
+        self._metrics.accepted(accepted, parts)
 
     def _name(self, pending: _Pending, now: datetime) -> Reply:
         """Give the request its number and write its reply, stored under its key in the same commit."""

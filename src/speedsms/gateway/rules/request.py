@@ -1,11 +1,11 @@
 """A request as every dialect of the wire is read (protocol §4), and what is answered to it."""
 
-from dataclasses import dataclass
 from datetime import datetime
 
+from msgspec import Struct
 
-@dataclass(frozen=True, slots=True)
-class Send:
+
+class Send(Struct, frozen=True):
     """One `sms/send`: types and presence are checked, sender, text and numbers are not yet."""
 
     entries: tuple[str, ...]  # exactly as written: `invalidPhone` echoes them
@@ -18,8 +18,7 @@ class Send:
     notices: tuple[str, ...] = ()  # from the reader: percent_decoded, literal_escapes
 
 
-@dataclass(frozen=True, slots=True)
-class Key:
+class Key(Struct, frozen=True):
     """An Idempotency-Key in its scope; its fingerprint tells a repeat from a reuse (protocol §15.1)."""
 
     endpoint: str
@@ -27,8 +26,7 @@ class Key:
     fingerprint: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Accepted:
+class Accepted(Struct, frozen=True):
     """What an accepted request says of itself; notices stand in the order of protocol §1.3."""
 
     tran_id: int
@@ -39,8 +37,7 @@ class Accepted:
     notices: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Reply:
+class Reply(Struct, frozen=True):
     """One answer: what is sent, and what is stored under a key."""
 
     status: int

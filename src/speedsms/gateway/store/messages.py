@@ -1,9 +1,11 @@
 """Requests and messages: accept, claim, record. Each is one statement for a whole batch (design §5, §6)."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final, NamedTuple
+
+from msgspec import Struct
 
 from speedsms.gateway.store.db import Connection, Database, fetch
 
@@ -44,8 +46,7 @@ class TranIds:
         return self._free.pop()
 
 
-@dataclass(slots=True)
-class Draft:
+class Draft(Struct):
     """A request on its way into the database, with its messages in five parallel lists."""
 
     account_id: int
@@ -62,15 +63,15 @@ class Draft:
     due: datetime
     reference: str | None
     test: bool
-    numbers: list[int] = field(default_factory=list)
-    entries: list[str] = field(default_factory=list)
-    carriers: list[int] = field(default_factory=list)
-    prices_vnd: list[int] = field(default_factory=list)
-    pools: list[int] = field(default_factory=list)
-    refunds: list[bool] = field(default_factory=list)
+    numbers: list[int] = []
+    entries: list[str] = []
+    carriers: list[int] = []
+    prices_vnd: list[int] = []
+    pools: list[int] = []
+    refunds: list[bool] = []
     key: tuple[str, str, bytes] | None = None  # endpoint, Idempotency-Key, fingerprint
     body: bytes = b""  # the reply that is stored under the key
-    headers: list[str] = field(default_factory=list)
+    headers: list[str] = []
     tran_id: int = 0
     id: int = 0
 
@@ -368,8 +369,7 @@ async def repool(connection: Connection, moved: Sequence[tuple[int, int]]) -> No
     )
 
 
-@dataclass(slots=True)
-class Result:
+class Result(Struct):
     """What became of one started attempt, as it is written down.
 
     event: the kind of the row in `event`. post, void: the message's hold ends so. status: the message is

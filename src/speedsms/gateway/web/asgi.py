@@ -45,6 +45,7 @@ _PATHS: Final[Mapping[bytes, tuple[Endpoint, bytes]]] = {
     for slash in ("", "/")
 }
 _STATUS: Final = re.compile(rb"(?:/index\.php)?/sms/status/([^/;]+)/?")
+_CLOSE: Final[Header] = (b"connection", b"close")
 _JSON: Final[tuple[Header, ...]] = (
     (b"content-type", b"application/json; charset=UTF-8"),
     (b"cache-control", b"no-store"),
@@ -102,9 +103,8 @@ class Api:
             await self._serve(scope, receive, send)
         except asyncio.CancelledError:
             # The drain ran out of time and nothing comes after this: what became of the call is not known,
-            # and
-            # the server would say so in a body that is not ours (protocol §1.4).
-            await _reply(send, write.UNKNOWN, (*_JSON, (b"connection", b"close")))
+            # and the server would say so in a body that is not ours (protocol §1.4).
+            await _reply(scope, send, write.UNKNOWN, (*_JSON, _CLOSE))
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         began = perf_counter()
@@ -116,7 +116,7 @@ class Api:
                     await app(scope, receive, send)
                     return
             if page := await self._page(scope):
-                await _reply(send, page, _TEXT)
+                await _reply(scope, send, page, _TEXT)
                 return
         try:
             reply, headers = await self._answer(scope, receive, found)
@@ -124,7 +124,9 @@ class Api:
             scope["extensions"]["speedsms.abort"]()
             await receive()  # until the server has seen the end of the connection
             return
-        await _reply(send, reply, (*_JSON, (b"x-request-id", next(self._request_ids).encode()), *headers))
+        await _reply(
+            scope, send, reply, (*_JSON, (b"x-request-id", next(self._request_ids).encode()), *headers)
+        )
         self._metrics.http(found[0] if found else "none", reply.status, perf_counter() - began)
 
     async def _page(self, scope: Scope) -> Reply | None:
@@ -154,7 +156,7 @@ class Api:
         body = await _body(headers, receive)
         if body is None:
             # A client that waits for "100 Continue" sends no body now: what follows would be mistaken for it.
-            return write.TOO_LARGE, ((b"connection", b"close"),) if b"expect" in headers else ()
+            return write.TOO_LARGE, (_CLOSE,) if b"expect" in headers else ()
         if headers.get(b"content-encoding", b"identity").strip().lower() not in (b"identity", b""):
             return write.ENCODED, ()
         if found is None:
@@ -258,11 +260,14 @@ def _rate_headers(window: Window) -> tuple[Header, ...]:
     )
 
 
-async def _reply(send: Send, reply: Reply, headers: tuple[Header, ...]) -> None:
-    own = [(name.lower().encode(), text.encode()) for name, text in reply.headers]
-    size = [(b"content-length", b"%d" % len(reply.body))] if reply.status != 204 else []
-    await send(
-        {"type": "http.response.start", "status": int(reply.status), "headers": [*headers, *own, *size]}
-    )
-    await send({"type": "http.response.body", "body": reply.body})
+async def _reply(scope: Scope, send: Send, reply: Reply, headers: tuple[Header, ...]) -> None:
+    fields = [*headers, *((name.lower().encode(), text.encode()) for name, text in reply.headers)]
+    if reply.status != 204:
+        fields.append((b"content-length", b"%d" % len(reply.body)))
+    # A call that names its connection itself is rare, and the server has to hear of it.
+    whole = scope["extensions"].get("speedsms.reply") if _CLOSE not in headers else None
+    lines = b"".join([b"%b: %b\r\n" % field for field in fields]) if whole else b""
+    if not whole or not whole(int(reply.status), lines, reply.body):
+        await send({"type": "http.response.start", "status": int(reply.status), "headers": fields})
+        await send({"type": "http.response.body", "body": reply.body})
     failpoint.hit("S6")
