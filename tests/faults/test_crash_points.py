@@ -88,7 +88,6 @@ async def world(server, tmp_path_factory):
     folder = tmp_path_factory.mktemp("crash")
     (folder / "run").mkdir()
     async with AsyncExitStack() as stack:
-        stack.callback(server.drop, name)
         sink = await stack.enter_async_context(Sink().open())
         tokens = await prepare(url, folder, sink)
         processes = await stack.enter_async_context(Processes(folder, url).running())

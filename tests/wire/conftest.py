@@ -395,7 +395,6 @@ async def world(server, anyio_backend, pytestconfig) -> AsyncIterator[World]:  #
                 yield world
                 stop.set()
                 await serving
-    server.drop(name)
 
 
 def _named(url: str, database: str) -> str:

@@ -81,6 +81,7 @@ class Worker:
         self._spending: set[asyncio.Task[None]] = set()
         self._reload = asyncio.Event()
         self.loaded = asyncio.Event()
+        self._loading = asyncio.Lock()
         self.node = Node(db, "worker", asyncio.get_running_loop().time)
         self._sweeper = Sweeper(
             db,
@@ -184,6 +185,10 @@ class Worker:
 
     async def load(self) -> None:
         """Bring the running channels in line with the tables."""
+        async with self._loading:
+            await self._load()
+
+    async def _load(self) -> None:
         for running in self._running.values():
             if running.loop.done():
                 running.loop.result()  # a pump never ends by itself: whatever it raised ends the process
