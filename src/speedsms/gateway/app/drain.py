@@ -17,7 +17,8 @@ _DUE: Final = """
 SELECT (SELECT count(*) FROM ready WHERE due <= %(at)s), (SELECT count(*) FROM receipt WHERE due <= %(at)s),
     (SELECT count(*) FROM flight f WHERE NOT EXISTS (
         SELECT FROM event e WHERE e.account_id = f.account_id AND e.message = f.message
-            AND e.attempt = f.attempt)),
+            AND e.attempt = f.attempt
+            AND e.kind IN ('sent', 'unknown'))),
     (SELECT count(*) FROM outbox o JOIN endpoint p ON p.id = o.endpoint_id AND p.enabled WHERE due <= %(at)s)
 """
 
