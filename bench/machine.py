@@ -12,7 +12,7 @@ import psutil
 
 HERE = Path(__file__).parent
 TOOLS = HERE / "bin"
-CLOSED_CONNECTIONS = 128
+CLOSED_CONNECTIONS = {1: 256, 100: 64}  # by recipients: 64 calls of 100 fill the queue before the committer
 OPEN_CONNECTIONS = 64
 _QUIET_CORES = 0.25
 _UNITS_MS = {"us": 0.001, "ms": 1.0, "s": 1000.0, "m": 60_000.0}
@@ -39,9 +39,9 @@ def build() -> None:
             subprocess.run(["gcc", "-O2", "-w", "-o", program, source], check=True)
 
 
-def closed_loop(url: str, seconds: int, environment: dict[str, str]) -> Load:
-    """As fast as replies come, over CLOSED_CONNECTIONS connections."""
-    command = ["wrk", "-t1", f"-c{CLOSED_CONNECTIONS}", f"-d{seconds}s", "--timeout", "20s", "--latency"]
+def closed_loop(url: str, seconds: int, connections: int, environment: dict[str, str]) -> Load:
+    """As fast as replies come."""
+    command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--timeout", "20s", "--latency"]
     script = ["-s", str(HERE / "load.lua"), url]
     output, cpu_s = _run([*command, *script], os.environ | environment)
     answered = int(_found(r"(\d+) requests in", output, "0"))

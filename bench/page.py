@@ -113,7 +113,8 @@ def _settings(seen: list[Figures], arguments: argparse.Namespace, began: datetim
     machine = f"{psutil.cpu_count()} cores ({_processor()}), {memory_gib:.0f} GiB"
     return [
         f"Written by `make bench` on {began:%Y-%m-%d}: {machine}, CPython {platform.python_version()};",
-        f"{arguments.rounds} interleaved rounds of {arguments.seconds} s, 128 connections, 64 in the open loop.",
+        f"{arguments.rounds} interleaved rounds of {arguments.seconds} s, 256 connections, 64 with 100",
+        "recipients and in the open loop.",
         "One api process, one worker, embedded PostgreSQL with fsync on, every reply after its commit,",
         "a channel that answers at once. The load generator shares the cores; other programs took",
         f"{noisy:.2f} cores meanwhile.",

@@ -21,7 +21,7 @@ from pathlib import Path
 import page
 import stock
 from gateway import CONTENT, Gateway, free_port, gateway, speedsms
-from machine import Load, build, closed_loop, machine_cpu_s, open_loop, quiet
+from machine import CLOSED_CONNECTIONS, Load, build, closed_loop, machine_cpu_s, open_loop, quiet
 
 HERE = Path(__file__).parent
 _MANY = 100
@@ -29,7 +29,7 @@ _MANY = 100
 
 def _closed(url: str, seconds: int, credentials: str, recipients: int) -> Load:
     variables = {"CREDENTIALS": credentials, "CONTENT": CONTENT, "RECIPIENTS": str(recipients)}
-    return closed_loop(url, seconds, variables)
+    return closed_loop(url, seconds, CLOSED_CONNECTIONS[recipients], variables)
 
 
 @contextmanager

@@ -24,7 +24,7 @@ from speedsms.gateway.store.db import Database, persist, settle_backend
 from speedsms.gateway.store.messages import GRACE, Claimed, Result
 from speedsms.text import Encoding, split
 
-_LONGEST_REST_S: Final = 0.01
+_REST_S: Final = (0.004, 0.01)  # after a claim: at least, at most
 _REPEAT: Final = timedelta(seconds=1)  # an attempt that a peer may see twice is made again (channels §1.8)
 _POLL_S: Final = 0.5  # beside the notification: scheduled messages come due without one
 _PAUSE_S: Final = (1.0, 30.0)  # first and longest pause after a throttle, doubling (SM-21)
@@ -206,9 +206,9 @@ class Pump:
                 self._woken.clear()
                 began = clock()
                 more = await self._claim(session)
-                # Resting as long as the claim took lets the next one find more. An idle machine claims in a
-                # millisecond, so nobody waits there; a busy one spends half as many statements.
-                await asyncio.sleep(min(clock() - began, _LONGEST_REST_S))
+                # A rest lets the next claim find more, and the first message after a pause never waits for it:
+                # under load it spares two thirds of the statements and costs a few milliseconds.
+                await asyncio.sleep(min(max(clock() - began, _REST_S[0]), _REST_S[1]))
                 if not more:
                     await self._wait()
         finally:
