@@ -2,6 +2,7 @@
 §7).
 """
 
+import base64
 import hashlib
 import html
 from collections.abc import Callable, Mapping
@@ -15,15 +16,27 @@ from speedsms.gateway.store.db import Database, DatabaseAway, fetch
 from speedsms.gateway.web.asgi import Receive, Scope, Send
 
 _BODY_BYTES: Final = 4096
+_STYLE: Final = (
+    "body{font:1rem/1.5 system-ui,sans-serif;margin:0;background:Canvas;color:CanvasText;color-scheme:light dark}"
+    "main{max-width:34rem;margin:3rem auto;padding:0 1rem}label{display:block}"
+    "input,button{font:inherit;padding:.5rem;width:100%;box-sizing:border-box}"
+    "code{overflow-wrap:anywhere}[role=alert]{border-left:4px solid #b00020;padding-left:.75rem}"
+)
+_STYLE_HASH: Final = base64.b64encode(hashlib.sha256(_STYLE.encode()).digest())
 _HEADERS: Final = (
     (b"content-type", b"text/html; charset=utf-8"),
     (b"cache-control", b"no-store"),
-    (b"content-security-policy", b"default-src 'none'; form-action 'self'; frame-ancestors 'none'"),
+    (
+        b"content-security-policy",
+        b"default-src 'none'; style-src 'sha256-"
+        + _STYLE_HASH
+        + b"'; form-action 'self'; frame-ancestors 'none'",
+    ),
     (b"referrer-policy", b"no-referrer"),
     (b"x-content-type-options", b"nosniff"),
 )
 _PAGE: Final = """<!doctype html><html lang="en"><meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1"><title>speedsms — set up</title>
+<meta name="viewport" content="width=device-width, initial-scale=1"><title>speedsms — set up</title><style>{style}</style>
 <main><h1>speedsms</h1>{body}</main></html>"""
 _FORM: Final = """<h2>Make the first account</h2>{error}
 <form method="post" action="/setup"><input type="hidden" name="code" value="{code}">
@@ -56,7 +69,7 @@ class Setup:
             status, body = await self._answer(scope["method"], fields)
         except DatabaseAway:
             status, body = 503, "<p>The database does not answer. Try again in a moment.</p>"
-        page = _PAGE.format(body=body).encode()
+        page = _PAGE.format(style=_STYLE, body=body).encode()
         headers = [*_HEADERS, (b"content-length", b"%d" % len(page))]
         await send({"type": "http.response.start", "status": status, "headers": headers})
         await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else page})

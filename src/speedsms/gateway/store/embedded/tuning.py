@@ -40,7 +40,9 @@ random_page_cost = 1.1
 jit = off
 # The queue is churned: a claim takes 2 ms on clean pages and 180 ms among dead rows (stack.md DB-7).
 autovacuum_naptime = 5s
-autovacuum_vacuum_cost_delay = 0
+# The queue's own tables are vacuumed without pause; the large ones must not take a core from the traffic.
+autovacuum_vacuum_cost_delay = 2ms
+autovacuum_vacuum_cost_limit = 1000
 autovacuum_vacuum_scale_factor = 0.05
 autovacuum_vacuum_insert_scale_factor = 0.1
 autovacuum_analyze_scale_factor = 0.05

@@ -1,0 +1,58 @@
+"""A claim that was planned for an empty queue meets a full one (stack DB-4): it must keep to its index."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from speedsms.gateway.store import messages
+from speedsms.gateway.store.db import fetch
+from speedsms.gateway.store.nodes import LEASE_S
+
+pytestmark = pytest.mark.anyio
+
+BACKLOG = 300_000
+_READ = "SELECT coalesce(sum(seq_tup_read), 0)::bigint FROM pg_stat_user_tables WHERE relname = 'ready'"
+
+
+async def test_claim_planned_on_an_empty_queue_never_walks_a_full_one(db):
+    """Prepared while nothing waits, then 300,000 messages: each claim takes the oldest without reading the rest."""
+    now = datetime.now(UTC)
+    node = (
+        await db.rows(
+            "INSERT INTO node (role, host, pid, lease_until) VALUES ('worker', 'x', 1, %(until)s) RETURNING id",
+            until=now + timedelta(seconds=LEASE_S),
+        )
+    )[0][0]
+    session = await db.connect(hot=True)
+
+    async def claim():
+        return await messages.claim(
+            session, channel_id=1, node_id=node, pools=[1], lanes=[0, 1, 2, 3], most=500, at=now
+        )
+
+    for _ in range(8):
+        assert await claim() == []
+    first = messages.request_id(1, now)
+    await db.execute(
+        "WITH r AS (INSERT INTO request SELECT %(first)s, 1, 1, 1, 'sms', 2, '', 'x', 'gsm7', 1, 1, 3, 0, 60,"
+        " %(now)s, NULL, true, %(now)s)"
+        " INSERT INTO message SELECT 1, %(first)s << 7 | n, 84912345678, 0, 2, 1, false, ''"
+        " FROM generate_series(1, 100) n",
+        first=first,
+        now=now,
+    )
+    await db.execute(
+        "INSERT INTO ready SELECT 1, 3, %(now)s - (%(backlog)s - n) * interval '1 microsecond', %(now)s + interval '1 h',"
+        " 1, %(first)s << 7 | (n %% 100 + 1), n / 100, 0 FROM generate_series(1, %(backlog)s) n",
+        now=now,
+        backlog=BACKLOG,
+        first=first,
+    )
+    before = (await fetch(session, _READ))[0][0]
+    claimed = [row for _ in range(4) for row in await claim()]
+    await fetch(session, "SELECT pg_stat_force_next_flush()")
+    await fetch(session, "SELECT pg_stat_clear_snapshot()")
+    assert len(claimed) == 2000
+    assert [c.attempt for c in claimed] == sorted(c.attempt for c in claimed)
+    assert (await fetch(session, _READ))[0][0] == before
+    await session.close()
