@@ -36,8 +36,8 @@ from speedsms.wire import Code, Kind, Reason, SmsType
 
 KEY_LIFE: Final = timedelta(hours=24)
 UNKNOWN_FOR_S: Final = 10.0  # how long the outcome of a lost commit is looked for (protocol D3)
-# After a commit of several requests, but not of many, the next one waits a little for more: a commit costs the
-# CPU of ten requests, and a machine without head-room answers late. A caller who is alone never waits.
+# After a commit of several requests, but not of many, the next one waits a little for more: a commit costs
+# the CPU of ten requests, and a machine without head-room answers late. A caller who is alone never waits.
 _CROWD: Final = (4, 50)
 _REST_S: Final = 0.002
 _DUPLICATES: Final = "duplicate"  # the scope of the guard's keys; no endpoint has this name

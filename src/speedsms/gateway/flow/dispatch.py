@@ -206,8 +206,8 @@ class Pump:
                 self._woken.clear()
                 began = clock()
                 more = await self._claim(session)
-                # A rest lets the next claim find more, and the first message after a pause never waits for it:
-                # under load it spares two thirds of the statements and costs a few milliseconds.
+                # A rest lets the next claim find more; the first message after a pause never waits for it.
+                # Under load it spares two thirds of the statements and costs a few milliseconds.
                 await asyncio.sleep(min(max(clock() - began, _REST_S[0]), _REST_S[1]))
                 if not more:
                     await self._wait()

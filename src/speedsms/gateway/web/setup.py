@@ -17,7 +17,8 @@ from speedsms.gateway.web.asgi import Receive, Scope, Send
 
 _BODY_BYTES: Final = 4096
 _STYLE: Final = (
-    "body{font:1rem/1.5 system-ui,sans-serif;margin:0;background:Canvas;color:CanvasText;color-scheme:light dark}"
+    "body{font:1rem/1.5 system-ui,sans-serif;margin:0;background:Canvas;color:CanvasText;"
+    "color-scheme:light dark}"
     "main{max-width:34rem;margin:3rem auto;padding:0 1rem}label{display:block}"
     "input,button{font:inherit;padding:.5rem;width:100%;box-sizing:border-box}"
     "code{overflow-wrap:anywhere}[role=alert]{border-left:4px solid #b00020;padding-left:.75rem}"
@@ -28,15 +29,15 @@ _HEADERS: Final = (
     (b"cache-control", b"no-store"),
     (
         b"content-security-policy",
-        b"default-src 'none'; style-src 'sha256-"
-        + _STYLE_HASH
-        + b"'; form-action 'self'; frame-ancestors 'none'",
+        b"default-src 'none'; style-src 'sha256-%b'; form-action 'self'; frame-ancestors 'none'"
+        % _STYLE_HASH,
     ),
     (b"referrer-policy", b"no-referrer"),
     (b"x-content-type-options", b"nosniff"),
 )
 _PAGE: Final = """<!doctype html><html lang="en"><meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1"><title>speedsms — set up</title><style>{style}</style>
+<meta name="viewport" content="width=device-width, initial-scale=1"><title>speedsms — set up</title>
+<style>{style}</style>
 <main><h1>speedsms</h1>{body}</main></html>"""
 _FORM: Final = """<h2>Make the first account</h2>{error}
 <form method="post" action="/setup"><input type="hidden" name="code" value="{code}">
