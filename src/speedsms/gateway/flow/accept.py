@@ -36,10 +36,10 @@ from speedsms.wire import Code, Kind, Reason, SmsType
 
 KEY_LIFE: Final = timedelta(hours=24)
 UNKNOWN_FOR_S: Final = 10.0  # how long the outcome of a lost commit is looked for (protocol D3)
-# After a commit of several requests, but not of many, the next one waits a little for more: a commit costs
-# the CPU of ten requests, and a machine without head-room answers late. A caller who is alone never waits.
+# After a commit of several messages, but not of many, the next one waits a little for more: a commit costs
+# the CPU of ten messages, and a machine without head-room answers late. A caller who is alone never waits.
 _CROWD: Final = (4, 50)
-_REST_S: Final = 0.002
+_REST_S: Final = 0.003
 _DUPLICATES: Final = "duplicate"  # the scope of the guard's keys; no endpoint has this name
 
 
@@ -359,7 +359,7 @@ class Acceptor:
                 try:
                     session = session if session and not session.closed else await self._db.connect(hot=True)
                     await self._commit(session, batch)
-                    if _CROWD[0] <= len(batch) < _CROWD[1]:
+                    if _CROWD[0] <= sum(len(p.draft.numbers) for p in batch) < _CROWD[1]:
                         await asyncio.sleep(_REST_S)
                 except DatabaseAway as error:
                     _fail(batch, Declined(Code.INTERNAL, Reason.INTERNAL, str(error)))

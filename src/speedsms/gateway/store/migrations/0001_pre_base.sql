@@ -387,7 +387,8 @@ CREATE TABLE transfer (
     PRIMARY KEY (account_id, ref, leg),
     CONSTRAINT books CHECK ((code, debit, credit) IN
         ((1, 1, 2), (2, 2, 3), (3, 3, 4), (4, 3, 2), (5, 4, 2), (6, 1, 2), (6, 2, 1)))
-);
+) WITH (autovacuum_vacuum_insert_threshold = 500000, autovacuum_vacuum_insert_scale_factor = 0.5,
+        autovacuum_analyze_threshold = 500000, autovacuum_analyze_scale_factor = 0.5);
 CREATE UNIQUE INDEX ON transfer (account_id, note) WHERE code IN (1, 6) AND note IS NOT NULL;
 
 CREATE FUNCTION refuse_change() RETURNS trigger LANGUAGE plpgsql AS $$
