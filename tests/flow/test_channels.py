@@ -1,6 +1,7 @@
 """Channels as the worker keeps them: wrong settings block one channel, and everybody can see why (CH-11)."""
 
 import pytest
+import structlog
 
 pytestmark = pytest.mark.anyio
 
@@ -11,16 +12,17 @@ async def health(gateway):
     return await gateway.one("SELECT health FROM channel WHERE name = 'simulator'")
 
 
-async def test_wrong_settings_block_a_channel_until_they_are_right(gateway, capsys):
+async def test_wrong_settings_block_a_channel_until_they_are_right(gateway):
     """It is said once why, messages wait, and the right settings set it going again."""
     await gateway.worker.loaded.wait()
     assert (await health(gateway))["state"] == "up"
-    await gateway.db.execute("""UPDATE channel SET settings = '{"window": "many"}'""")
-    for _ in range(3):
-        await gateway.worker.load()
+    with structlog.testing.capture_logs() as lines:
+        await gateway.db.execute("""UPDATE channel SET settings = '{"window": "many"}'""")
+        for _ in range(3):
+            await gateway.worker.load()
     said = await health(gateway)
     assert (said["state"], said["cause"]) == ("blocked", "window: Expected `int`, got `str`")
-    assert capsys.readouterr().out.count("channel blocked by its settings") == 1
+    assert [line["event"] for line in lines].count("channel blocked by its settings") == 1
     await gateway.send(ALICE)
     await gateway.db.execute("UPDATE channel SET settings = '{}'")
     await gateway.worker.load()

@@ -431,7 +431,8 @@ def test_a_lost_connection_is_replaced(database_url):
             with psycopg.connect(database_url, autocommit=True) as other:
                 other.execute(
                     """SELECT pg_terminate_backend(pid) FROM pg_stat_activity
-                       WHERE datname = current_database() AND pid <> pg_backend_pid()"""
+                       WHERE datname = current_database() AND usename = current_user
+                           AND pid <> pg_backend_pid()"""
                 )
                 other.execute("UPDATE endpoint SET url = url || '2'")
                 other.execute(
