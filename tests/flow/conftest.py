@@ -75,6 +75,12 @@ class Gateway:
     async def drain(self) -> dict[str, int]:
         return await until_done(self.db, self.worker, self.clock)
 
+    async def play(self) -> None:
+        """Send what waits, let the carrier's second pass, and take in what it says."""
+        await self.drain()
+        self.clock.advance(seconds=1)
+        await self.drain()
+
     async def one(self, sql: str, **params: Any) -> Any:
         return (await self.db.read(sql, **params))[0][0]
 

@@ -30,9 +30,7 @@ async def test_delivered_message_is_charged_once_and_reported(gateway):
 async def test_hundred_recipients_are_all_reported(gateway):
     """A request of a hundred numbers ends in a hundred finals, posts and webhooks."""
     await gateway.send(*(f"09123456{n:02d}" for n in range(100)))
-    await gateway.drain()
-    gateway.clock.advance(seconds=1)
-    await gateway.drain()
+    await gateway.play()
     assert len(await gateway.finals()) == 100
     assert len({json.loads(body)["phone"] for body in gateway.sink.bodies}) == 100
     assert await gateway.one("SELECT balance_vnd FROM account") == 75_000
@@ -66,9 +64,7 @@ async def test_failed_after_acceptance_stays_charged(gateway):
     """Accepted by the carrier and reported failed later: posted, not refunded (protocol D41)."""
     await gateway.configure(outcome="failed")
     await gateway.send(ALICE)
-    await gateway.drain()
-    gateway.clock.advance(seconds=1)
-    await gateway.drain()
+    await gateway.play()
     assert await gateway.finals() == [(69, "simulated")]
     assert await gateway.one("SELECT balance_vnd FROM account") == 99_750
     await gateway.check_ledger()
@@ -80,9 +76,7 @@ async def test_refund_on_failure_refunds_once(gateway):
     gateway.process.directory.forget()
     await gateway.configure(outcome="failed")
     await gateway.send(ALICE)
-    await gateway.drain()
-    gateway.clock.advance(seconds=1)
-    await gateway.drain()
+    await gateway.play()
     assert await gateway.one("SELECT balance_vnd FROM account") == 100_000
     assert await gateway.one("SELECT count(*) FROM transfer WHERE code = 5") == 1
     await gateway.check_ledger()
@@ -103,9 +97,7 @@ async def test_repeated_receipts_change_nothing(gateway):
     """A receipt that comes twice ends the message once and is told once (I24)."""
     await gateway.configure(outcome="twice")
     await gateway.send(ALICE)
-    await gateway.drain()
-    gateway.clock.advance(seconds=1)
-    await gateway.drain()
+    await gateway.play()
     assert await gateway.finals() == [(0, "simulated")]
     assert len(gateway.sink.posts) == 1
 
@@ -125,9 +117,7 @@ async def test_long_message_is_as_good_as_all_its_parts(gateway):
     """Three parts are one message: final when the last part is, billed by parts, told once."""
     accepted = await gateway.accept(ALICE, content="a" * 400)
     assert (accepted.parts, accepted.total_vnd) == (3, 750)
-    await gateway.drain()
-    gateway.clock.advance(seconds=1)
-    await gateway.drain()
+    await gateway.play()
     assert await gateway.finals() == [(0, "simulated")]
     assert len(gateway.sink.posts) == 1
     assert await gateway.one("SELECT count(*) FROM part_final") == 0
@@ -140,9 +130,7 @@ async def test_throttle_pauses_and_loses_nothing(gateway):
     await gateway.drain()
     assert await gateway.one("SELECT tries FROM ready") == 0
     gateway.clock.advance(seconds=6)
-    await gateway.drain()
-    gateway.clock.advance(seconds=1)
-    await gateway.drain()
+    await gateway.play()
     assert await gateway.finals() == [(0, "simulated")]
 
 
@@ -195,9 +183,7 @@ async def test_scheduled_message_waits_and_counts_its_life_from_release(gateway)
     assert await gateway.one("SELECT count(*) FROM event") == 0
     assert await gateway.one("SELECT balance_vnd FROM account") == 99_750
     gateway.clock.advance(hours=20, seconds=1)
-    await gateway.drain()
-    gateway.clock.advance(seconds=1)
-    await gateway.drain()
+    await gateway.play()
     assert await gateway.finals() == [(0, "simulated")]
 
 
@@ -218,9 +204,7 @@ async def test_test_token_costs_nothing_and_plays_magic_numbers(gateway):
     id.
     """
     await gateway.send("84000000009", test=True)
-    await gateway.drain()
-    gateway.clock.advance(seconds=1)
-    await gateway.drain()
+    await gateway.play()
     assert len(gateway.sink.posts) == 2
     assert len({headers["webhook-id"] for headers, _ in gateway.sink.posts}) == 1
     assert await gateway.one("SELECT count(*) FROM transfer WHERE code <> 1") == 0
@@ -267,9 +251,7 @@ async def test_contradicting_receipt_is_a_correction(gateway):
     """
     await gateway.configure(outcome="failed")
     await gateway.send(ALICE)
-    await gateway.drain()
-    gateway.clock.advance(seconds=1)
-    await gateway.drain()
+    await gateway.play()
     await gateway.db.execute(
         "INSERT INTO receipt (channel_id, reference, attempt, part, parts, status, cause, received_at, due)"
         " SELECT channel_id, reference, 1, 1, 1, 0, 'late', %(now)s, %(now)s FROM reference",
@@ -300,9 +282,7 @@ async def test_prices_are_frozen_at_acceptance(gateway):
     """A price edit after acceptance changes nothing for what was accepted (I9)."""
     await gateway.send(ALICE, BOB)
     await gateway.db.execute("UPDATE price SET price_vnd = 9999")
-    await gateway.drain()
-    gateway.clock.advance(seconds=1)
-    await gateway.drain()
+    await gateway.play()
     assert await gateway.one("SELECT sum(amount_vnd) FROM transfer WHERE code = 3") == 500
     await gateway.check_ledger()
 
@@ -355,9 +335,7 @@ async def test_message_without_route_waits_for_one(gateway):
     async with gateway.db.transaction() as connection:
         await routing.add_route(connection, "simulator")
     await gateway.worker.load()
-    await gateway.drain()
-    gateway.clock.advance(seconds=1)
-    await gateway.drain()
+    await gateway.play()
     assert await gateway.finals() == [(0, "simulated")]
 
 

@@ -62,7 +62,7 @@ class _Running:
 
 
 class Worker:
-    """One worker process. `step` does once what `run` does for ever: for drain and tests."""
+    """One worker process. `sweep` and `wake` hurry it along: for drain and tests."""
 
     def __init__(self, db: Database, settings: Settings, *, now: Callable[[], datetime], net: Net) -> None:
         self._db = db

@@ -358,8 +358,8 @@ class Acceptor:
                     self._arrived.clear()
                 try:
                     session = session if session and not session.closed else await self._db.connect(hot=True)
-                    await self._commit(session, batch)
-                    if _CROWD[0] <= sum(len(p.draft.numbers) for p in batch) < _CROWD[1]:
+                    count = await self._commit(session, batch)
+                    if _CROWD[0] <= count < _CROWD[1]:
                         await asyncio.sleep(_REST_S)
                 except DatabaseAway as error:
                     _fail(batch, Declined(Code.INTERNAL, Reason.INTERNAL, str(error)))
@@ -383,7 +383,8 @@ class Acceptor:
         self._waiting_messages -= count
         return batch
 
-    async def _commit(self, session: Connection, batch: list[_Pending]) -> None:
+    async def _commit(self, session: Connection, batch: list[_Pending]) -> int:
+        """How many messages were in the batch, accepted or not."""
         now, started = self._now(), asyncio.get_running_loop().time()
         await self._ids.reserve(session, len(batch))
         replies = [self._name(pending, now) for pending in batch]
@@ -406,6 +407,7 @@ class Acceptor:
             if not pending.reply.done():
                 pending.reply.set_result(reply)
         self._metrics.accepted(accepted, parts)
+        return count
 
     def _name(self, pending: _Pending, now: datetime) -> Reply:
         """Give the request its number and write its reply, stored under its key in the same commit."""

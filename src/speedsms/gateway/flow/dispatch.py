@@ -98,7 +98,7 @@ class Recorder:
         self._idle = asyncio.Event()
         self._idle.set()
         self.unrecorded = 0
-        self.when_freed: list[Callable[[], None]] = []
+        self.when_freed: set[Callable[[], None]] = set()
 
     def put(self, result: Result, node_id: int) -> None:
         self._waiting.append((result, node_id))
@@ -167,7 +167,7 @@ class Pump:
         self._woken = asyncio.Event()
         self._blocked = False  # by the channel's capacity or by what is not recorded yet
         self._stopping = False
-        recorder.when_freed.append(self._unblock)
+        recorder.when_freed.add(self._unblock)
         self._ended = asyncio.Event()
         self._paused_until = 0.0
         self._pause_s = _PAUSE_S[0]
@@ -194,6 +194,7 @@ class Pump:
         self._stopping = True
         self._woken.set()
         await self._ended.wait()
+        self._recorder.when_freed.discard(self._unblock)
         if self._attempts:
             await asyncio.wait(self._attempts)
 
