@@ -42,22 +42,13 @@ async def test_every_figure_can_be_counted():
     m = Metrics()
     m.refused("101", "missing_to")
     m.commit("accept", 7, 0.01)
-    m.ready("otp", 4)
-    m.flight("sim", 2)
     m.dispatched("sim", 3)
-    m.final("delivered")
+    m.channel("viettel", {"refused.throttled": 4}, up=True)
     m.receipt("parked")
-    m.nodes("api", 1)
     text = merged({"one": "\n".join([_text(m)])}).decode()
-    for name in ("refused_requests_total", "commit_rows_count", "commit_seconds_count", "ready_messages"):
+    for name in ("refused_requests_total", "commit_rows_count", "commit_seconds_count", "channel_events"):
         assert f"speedsms_{name}{{" in text
-    for name in (
-        "flight_attempts",
-        "dispatched_messages_total",
-        "final_messages_total",
-        "receipts_total",
-        "nodes",
-    ):
+    for name in ("dispatched_messages_total", "receipts_total", "channel_up"):
         assert f"speedsms_{name}{{" in text
     assert "_created" not in text
 

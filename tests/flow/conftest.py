@@ -13,6 +13,7 @@ import pytest
 from speedsms.gateway.app.api import ApiProcess
 from speedsms.gateway.app.drain import until_done
 from speedsms.gateway.app.worker import Worker
+from speedsms.gateway.channels.smpp.smsc import Script, Smsc
 from speedsms.gateway.config import Settings, WebhookSettings
 from speedsms.gateway.net import Net
 from speedsms.gateway.rules.request import Accepted, Key, Reply, Send
@@ -95,11 +96,50 @@ class Gateway:
             differences = [d async for d in ledger.check(connection)]
         assert all(d.agrees for d in differences), differences
 
-    async def configure(self, **settings: Any) -> None:
-        """Change the settings of the simulator channel."""
+    async def configure(self, channel: str = "simulator", **settings: Any) -> None:
+        """Change the settings of a channel."""
         async with self.db.transaction() as connection:
-            await routing.set_channel(connection, "simulator", settings)
+            await routing.set_channel(connection, channel, settings)
         await self.worker.load()
+
+    async def add(self, name: str, settings: dict[str, Any] | None = None, **route: Any) -> int:
+        """A channel with a route to it, a simulated one unless its settings name hosts; its id."""
+        kind = "smpp" if settings and "hosts" in settings else "sim"
+        async with self.db.transaction() as connection:
+            channel_id = await routing.add_channel(connection, name, kind, settings or {})
+            await routing.add_route(connection, name, **route)
+        self.process.directory.forget()
+        await self.worker.load()
+        return channel_id
+
+    async def bind(self, smsc: Smsc, name: str = "carrier", **settings: Any) -> int:
+        """A bound SMPP channel to a carrier; alone, unless there are others beside the simulator."""
+        await self.db.execute("DELETE FROM route USING channel c WHERE channel_id = c.id AND kind = 'sim'")
+        given = {"hosts": [f"127.0.0.1:{smsc.port}"], "system_id": name, "password": "secret", "rate": 0}
+        channel_id = await self.add(name, given | {"window": 100} | settings)
+        await self.up(name)
+        return channel_id
+
+    async def up(self, name: str, state: str = "up") -> None:
+        """Until the worker says so of a channel; it looks at its channels all the while."""
+        sql = "SELECT health->>'state' = %(state)s FROM channel WHERE name = %(name)s"
+        async with asyncio.timeout(5):
+            while not await self.one(sql, name=name, state=state):
+                await self.worker.load()
+
+    async def until(self, sql: str, expected: Any, **params: Any) -> None:
+        """Until a query says so; the worker is kept awake."""
+        async with asyncio.timeout(5):
+            while await self.one(sql, **params) != expected:
+                self.worker.wake()
+
+    async def taken(self) -> list[tuple[str, int, str]]:
+        """(channel, attempt, event) of all attempts, in order."""
+        rows = await self.db.read(
+            "SELECT name, attempt, e.kind FROM event e JOIN channel c ON c.id = channel_id"
+            " ORDER BY message, attempt, at"
+        )
+        return [(name, attempt, kind) for name, attempt, kind in rows]
 
 
 class Sink:
@@ -135,6 +175,15 @@ async def sink() -> AsyncIterator[Sink]:
     sink.port = server.sockets[0].getsockname()[1]
     yield sink
     server.close()
+
+
+@pytest.fixture
+async def smsc() -> AsyncIterator[Smsc]:
+    """A carrier that takes everything and reports it delivered, on `port`."""
+    smsc = Smsc(Script(magic=False))
+    smsc.port = await smsc.start()
+    yield smsc
+    await smsc.stop()
 
 
 @pytest.fixture

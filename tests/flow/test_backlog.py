@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from speedsms.gateway.store import messages
+from speedsms.gateway.store import attempts, messages
 from speedsms.gateway.store.db import fetch
 from speedsms.gateway.store.nodes import LEASE_S
 
@@ -27,9 +27,8 @@ async def test_claim_planned_on_an_empty_queue_never_walks_a_full_one(db):
     session = await db.connect(hot=True)
 
     async def claim():
-        return await messages.claim(
-            session, channel_id=1, node_id=node, pools=[1], lanes=[0, 1, 2, 3], most=500, at=now
-        )
+        lanes = [(lane, 500) for lane in range(4)]
+        return await attempts.claim(session, channel_id=1, node_id=node, pools=[1], lanes=lanes, at=now)
 
     for _ in range(8):
         assert await claim() == []

@@ -3,7 +3,7 @@
 import pytest
 
 from speedsms.gateway.rules.senders import Lane
-from speedsms.gateway.store import messages
+from speedsms.gateway.store import attempts
 
 pytestmark = pytest.mark.anyio
 
@@ -27,13 +27,12 @@ async def new_node(gateway):
 
 async def claim(gateway, channel_id, node_id, at):
     async with gateway.db.session() as session:
-        return await messages.claim(
+        return await attempts.claim(
             session,
             channel_id=channel_id,
             node_id=node_id,
             pools=[row[0] for row in await gateway.db.read("SELECT DISTINCT pool FROM ready")],
-            lanes=[int(lane) for lane in Lane],
-            most=10,
+            lanes=[(int(lane), 10) for lane in Lane],
             at=at,
         )
 
@@ -53,8 +52,8 @@ async def test_a_claim_whose_answer_was_lost_is_given_back(gateway):
     at = gateway.clock()
     assert len(await claim(gateway, channel_id, node_id, at)) == 1
     async with gateway.db.session() as session:
-        await messages.unclaim(session, channel_id=channel_id, node_id=node_id + 1, at=at)
+        await attempts.unclaim(session, channel_id=channel_id, node_id=node_id + 1, at=at)
         assert await gateway.one("SELECT count(*) FROM flight") == 1
-        await messages.unclaim(session, channel_id=channel_id, node_id=node_id, at=at)
+        await attempts.unclaim(session, channel_id=channel_id, node_id=node_id, at=at)
     again = await claim(gateway, channel_id, node_id, at)
     assert [(claimed.attempt, claimed.number) for claimed in again] == [(1, 84912345678)]

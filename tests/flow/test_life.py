@@ -253,8 +253,9 @@ async def test_contradicting_receipt_is_a_correction(gateway):
     await gateway.send(ALICE)
     await gateway.play()
     await gateway.db.execute(
-        "INSERT INTO receipt (channel_id, reference, attempt, part, parts, status, cause, received_at, due)"
-        " SELECT channel_id, reference, 1, 1, 1, 0, 'late', %(now)s, %(now)s FROM reference",
+        "INSERT INTO receipt (channel_id, reference, keys, attempt, part, parts, whole, status, cause,"
+        " received_at, due) SELECT channel_id, reference, ARRAY[key], 1, 1, 1, false, 0, 'late',"
+        " %(now)s::timestamptz - interval '1 minute', %(now)s FROM reference",
         now=gateway.clock(),
     )
     await gateway.drain()
@@ -268,8 +269,9 @@ async def test_unknown_receipt_is_kept_three_days(gateway):
     (I23).
     """
     await gateway.db.execute(
-        "INSERT INTO receipt (channel_id, reference, attempt, part, parts, status, cause, received_at, due)"
-        " SELECT id, 'stranger', 1, 1, 1, 0, 'x', %(now)s, %(now)s FROM channel",
+        "INSERT INTO receipt (channel_id, reference, keys, attempt, part, parts, whole, status, cause,"
+        " received_at, due)"
+        " SELECT id, 'stranger', '{stranger}', 1, 1, 1, false, 0, 'x', %(now)s, %(now)s FROM channel",
         now=gateway.clock(),
     )
     await gateway.drain()
@@ -307,8 +309,8 @@ async def test_lost_claim_with_a_dead_node_is_sent_again(gateway):
         "WITH n AS (INSERT INTO node (role, host, pid, lease_until)"
         " VALUES ('worker', 'x', 1, now() + interval '1 h')"
         " RETURNING id), d AS (DELETE FROM ready RETURNING *)"
-        " INSERT INTO flight SELECT message, 1, 0, account_id, (SELECT id FROM channel), n.id, lane, now(),"
-        " expires_at, expires_at FROM d, n"
+        " INSERT INTO flight SELECT message, 1, 0, account_id, (SELECT id FROM channel), n.id, lane, pool,"
+        " now(), expires_at, expires_at FROM d, n"
     )
     await gateway.db.execute("UPDATE channel SET enabled = true")
     await gateway.worker.load()

@@ -269,7 +269,7 @@ class World:
                 )
             elif to["state"] in ("sending", "sent", "unknown"):
                 run(
-                    "INSERT INTO flight VALUES (%s, 1, 0, %s, 1, 1, 2, %s, %s, %s)",
+                    "INSERT INTO flight VALUES (%s, 1, 0, %s, 1, 1, 2, 1, %s, %s, %s)",
                     (message, owner[0], self.now, self.now, self.now),
                 )
 

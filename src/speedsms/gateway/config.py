@@ -242,6 +242,28 @@ class Settings(Section, frozen=True):
             )
 
 
+class DeclaredRoute(Section, frozen=True):
+    """One of the `routes` of `[channels.NAME]`; an empty condition fits everything."""
+
+    priority: Annotated[int, _doc("Lower goes first.")] = 100
+    cost_vnd: Annotated[
+        int, _doc("What a part costs us; among equal priorities the least goes first.", ge=0)
+    ] = 0
+    kinds: Annotated[tuple[Literal["sms", "voice", "mms", "pin"], ...], _doc("What is sent.")] = ("sms",)
+    sms_types: Annotated[tuple[Annotated[int, Meta(ge=1, le=8)], ...], _doc("Values of `sms_type`.")] = ()
+    carriers: Annotated[tuple[str, ...], _doc("Carriers of the recipients, such as `viettel`.")] = ()
+    prefixes: Annotated[tuple[str, ...], _doc("What the recipients' numbers begin with, as 84….")] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class DeclaredChannel:
+    """A block `[channels.NAME]`; settings as they stand there, to be checked by the kind."""
+
+    kind: str
+    settings: Mapping[str, Any]
+    routes: tuple[DeclaredRoute, ...]
+
+
 @dataclass(frozen=True, slots=True)
 class Setting:
     """One setting as documentation and `config show` present it; `path` as in "http.port"."""
@@ -266,10 +288,15 @@ class Setting:
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """Settings and where each came from: path of the setting → file or variable; absent = default."""
+    """Settings and where each came from: path of the setting → file or variable; absent = default.
+
+    channels: those of the file by name; file: where that is.
+    """
 
     settings: Settings
     sources: Mapping[str, str]
+    channels: Mapping[str, DeclaredChannel]
+    file: Path | None
 
 
 def load(file: Path | None = None, environ: Mapping[str, str] | None = None) -> Loaded:
@@ -277,13 +304,15 @@ def load(file: Path | None = None, environ: Mapping[str, str] | None = None) -> 
     environ = os.environ if environ is None else environ
     place = _place(file, environ)
     raw = _read(place) if place else {}
+    channels = _channels(raw.pop("channels", {}))
     _refuse_unknown(raw, Settings, "", place)
     sources = dict.fromkeys(_paths(raw), str(place))
     for variable, path, text in _variables(_with_dotenv(Path(".env"), environ)):
         _put(raw, path, text)
         sources[path] = variable
     try:
-        return Loaded(msgspec.convert(raw, Settings, strict=False, str_keys=True, dec_hook=_path), sources)
+        settings = msgspec.convert(raw, Settings, strict=False, str_keys=True, dec_hook=_path)
+        return Loaded(settings, sources, channels, place)
     except msgspec.ValidationError as error:
         said, _, where = str(error).partition(" - at `$")
         path = where.strip(".`")
@@ -291,6 +320,21 @@ def load(file: Path | None = None, environ: Mapping[str, str] | None = None) -> 
         raise SettingsFailed(
             f"{path or 'settings'}{f' ({source})' if source else ''}: {said}", "correct it"
         ) from None
+
+
+def secret(said: str) -> str:
+    """What `env:NAME` or `file:PATH` stands for; any other text is itself. Raises ValueError."""
+    form, _, where = said.partition(":")
+    if form == "env":
+        if not (found := os.environ.get(where)):
+            raise ValueError(f"the variable {where} is not set")
+        return found
+    if form == "file":
+        try:
+            return Path(where).read_text("utf8").strip()
+        except (OSError, UnicodeDecodeError) as error:
+            raise ValueError(f"{where} cannot be read ({error})") from None
+    return said
 
 
 def catalogue() -> Iterator[Setting]:
@@ -331,6 +375,25 @@ def _read(place: Path) -> dict[str, Any]:
         raise SettingsFailed(f"{place} is not TOML ({error})", "correct that place") from None
     except OSError as error:
         raise SettingsFailed(f"{place} cannot be read ({error.strerror})", "let us read it") from None
+
+
+def _channels(raw: Any) -> dict[str, DeclaredChannel]:
+    if not isinstance(raw, dict):
+        raise SettingsFailed("channels is no table", "write [channels.NAME]")
+    return {name: _channel(f"channels.{name}", block) for name, block in raw.items()}
+
+
+def _channel(path: str, block: Any) -> DeclaredChannel:
+    if not isinstance(block, dict) or not isinstance(block.get("kind"), str):
+        raise SettingsFailed(f"{path} has no kind", f'write [{path}] and below it kind = "smpp"')
+    settings = {key: value for key, value in block.items() if key not in ("kind", "routes")}
+    try:
+        routes = msgspec.convert(block.get("routes", []), tuple[DeclaredRoute, ...])
+    except msgspec.ValidationError as error:
+        said, _, where = str(error).partition(" - at `$")
+        known = ", ".join(DeclaredRoute.__struct_fields__)
+        raise SettingsFailed(f"{path}.routes{where.rstrip('`')}: {said}", f"a route has {known}") from None
+    return DeclaredChannel(block["kind"], settings, routes)
 
 
 def _refuse_unknown(raw: Mapping[str, Any], section: type[Struct], above: str, place: Path | None) -> None:

@@ -60,20 +60,22 @@ class Metrics:
                 "speedsms_commit_rows", "Rows in one group commit", ["stage"], registry=r, buckets=_ROWS
             )
         )
-        self._ready = Children(
-            Gauge("speedsms_ready_messages", "Messages due and waiting", ["lane"], registry=r)
-        )
-        self._flight = Children(
-            Gauge("speedsms_flight_attempts", "Attempts not settled", ["channel"], registry=r)
-        )
         self._dispatched = Children(
             Counter("speedsms_dispatched_messages", "Attempts handed to a channel", ["channel"], registry=r)
         )
         self._outcome = Children(
             Counter("speedsms_outcomes", "Attempts by outcome", ["channel", "outcome"], registry=r)
         )
-        self._final = Children(
-            Counter("speedsms_final_messages", "Messages by how they ended", ["band"], registry=r)
+        self._channel = Children(
+            Gauge(
+                "speedsms_channel_events",
+                "What a channel has counted since it was started, by name",
+                ["channel", "event"],
+                registry=r,
+            )
+        )
+        self._channel_up = Children(
+            Gauge("speedsms_channel_up", "Whether a channel takes messages", ["channel"], registry=r)
         )
         self._receipt = Children(
             Counter("speedsms_receipts", "Receipts by what became of them", ["result"], registry=r)
@@ -82,9 +84,6 @@ class Metrics:
             Histogram(
                 "speedsms_webhook_seconds", "Webhook attempts", ["outcome"], registry=r, buckets=_FAST_S
             )
-        )
-        self._nodes = Children(
-            Gauge("speedsms_nodes", "Living processes of all machines", ["role"], registry=r)
         )
 
     def accepted(self, messages: int, parts: int) -> None:
@@ -103,12 +102,6 @@ class Metrics:
         self._commit_s[stage,].observe(seconds)
         self._commit_rows[stage,].observe(rows)
 
-    def ready(self, lane: str, messages: int) -> None:
-        self._ready[lane,].set(messages)
-
-    def flight(self, channel: str, attempts: int) -> None:
-        self._flight[channel,].set(attempts)
-
     def dispatched(self, channel: str, messages: int) -> None:
         self._dispatched[channel,].inc(messages)
 
@@ -116,9 +109,11 @@ class Metrics:
         """`accepted`, `refused` or `unknown`."""
         self._outcome[channel, outcome].inc(attempts)
 
-    def final(self, band: str, messages: int = 1) -> None:
-        """`delivered`, `failed`, `expired`, `cancelled` or `unknown`."""
-        self._final[band,].inc(messages)
+    def channel(self, name: str, counts: Mapping[str, int], *, up: bool) -> None:
+        """A channel's own counts, such as `accepted` and `refused.throttled`."""
+        self._channel_up[name,].set(up)
+        for event, count in counts.items():
+            self._channel[name, event].set(count)
 
     def receipt(self, result: str, receipts: int = 1) -> None:
         """`matched`, `parked`, `unmatched` or `repeated`."""
@@ -126,9 +121,6 @@ class Metrics:
 
     def webhook(self, outcome: str, seconds: float) -> None:
         self._webhook[outcome,].observe(seconds)
-
-    def nodes(self, role: str, living: int) -> None:
-        self._nodes[role,].set(living)
 
     async def serve(self, directory: Path, process: str) -> asyncio.Server:
         """Answers every connection to `directory/process.sock` with the figures of this process."""

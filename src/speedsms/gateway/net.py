@@ -30,6 +30,7 @@ BODY_KEPT: Final = 4096  # what people are shown of a reply
 ADDRESSES: Final = 4  # of one name that are tried
 IDLE_S: Final = 30
 IDLE_CONNECTIONS: Final = 512
+_TICK_S: Final = 0.5
 LOOKUPS: Final = 64  # threads; a dead name server holds one for as long as the platform likes
 URL_CHARACTERS: Final = 2048
 
@@ -56,7 +57,6 @@ _LABEL: Final = r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
 _NAME: Final = re.compile(rf"{_LABEL}(?:\.{_LABEL})*\.?")
 _NUMERIC_END: Final = re.compile(r"(?:^|\.)(?:[0-9]+|0[xX][0-9A-Fa-f]*)\.?$")
 _URL: Final = re.compile(r"[!#-\[\]-~]+")  # printable ASCII without space, quote and backslash
-_VALUE: Final = re.compile(r"[ -~]*")
 
 # What a resolver gives: (family, socket address), as socket.getaddrinfo means them.
 Address: TypeAlias = tuple[int, tuple[str, int] | tuple[str, int, int, int]]
@@ -171,7 +171,7 @@ class _Link(asyncio.Protocol):
         self._loop = loop
         self._parser = httptools.HttpResponseParser(self)
         self._waiter: asyncio.Future[None] | None = None
-        self.reaper: asyncio.TimerHandle | None = None
+        self.until = 0.0  # when its exchange, or its idle time, is over
         self.lost = False
         self._begin()
 
@@ -196,6 +196,11 @@ class _Link(asyncio.Protocol):
     def close(self) -> None:
         self.lost = True
         self._transport.abort()
+
+    def expire(self) -> None:
+        """Its time is over: for an exchange, as it stands."""
+        self._settle("no answer in time", Kind.TIMEOUT)
+        self.close()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport: asyncio.Transport = transport  # type: ignore[assignment]  # a stream's is one
@@ -277,6 +282,10 @@ class Net:
         self._tls = ssl.create_default_context()
         self._idle: dict[tuple[bool, str, int], list[_Link]] = {}
         self._idle_count = 0
+        self._busy: set[_Link] = set()
+        # One clock for all links: a timer for each post costs more than the post.
+        self._tick_s = min(_TICK_S, timeout_s / 4)
+        self._ticking: asyncio.TimerHandle | None = None
 
     async def __aenter__(self) -> Self:
         return self
@@ -285,45 +294,68 @@ class Net:
         self.close()
 
     def close(self) -> None:
-        for links in list(self._idle.values()):
-            for link in list(links):
-                self._reap(link, links)
+        for links in self._idle.values():
+            for link in links:
+                link.close()
+        self._idle.clear()
+        self._idle_count = 0
+        if self._ticking:
+            self._ticking.cancel()
         self._threads.shutdown(wait=False, cancel_futures=True)
 
     async def post(self, url: str, body: bytes, headers: Mapping[str, str]) -> Answer:
         """POST once. Raises Failed; then nothing is known of what the receiver did."""
         to = target(url, allow_loopback=self._allow_loopback)
         request = _request(to, body, headers)
-        link: _Link | None = None
+        until = asyncio.get_running_loop().time() + self._total_s
+        if link := self._take(to):
+            try:
+                return await self._exchange(to, link, request, until)
+            except Failed as failed:
+                # A kept connection may have been closed by the other side just now; a new one tells.
+                if link.answered or failed.kind is Kind.TIMEOUT:
+                    raise
+        return await self._exchange(to, await self._connect(to), request, until)
+
+    async def _exchange(self, to: Target, link: _Link, request: bytes, until: float) -> Answer:
+        link.until = until
+        self._busy.add(link)
+        self._tick()
         try:
-            async with asyncio.timeout(self._total_s):
-                if (link := self._take(to)) is not None:
-                    try:
-                        await link.exchange(request)
-                    except Failed:
-                        # A kept connection may have been closed by the other side just now; a new one tells.
-                        if link.answered:
-                            raise
-                        link.close()
-                        link = None
-                if link is None:
-                    link = await self._connect(to)
-                    await link.exchange(request)
-        except TimeoutError:
-            if link is None or not link.status:
-                raise Failed(Kind.TIMEOUT, f"no answer within {self._total_s} s") from None
+            await link.exchange(request)
         finally:
-            if link is not None:
-                self._give_back(to, link)
+            self._busy.discard(link)
+            self._give_back(to, link)
         return Answer(link.status, link.body, link.retry_after)
+
+    def _tick(self) -> None:
+        """Have the clock look again, as long as there is a link to look at."""
+        if self._ticking is None and (self._busy or self._idle_count):
+            self._ticking = asyncio.get_running_loop().call_later(self._tick_s, self._look)
+
+    def _look(self) -> None:
+        """End the exchanges and the idle links whose time is over."""
+        self._ticking = None
+        now = asyncio.get_running_loop().time()
+        for link in [link for link in self._busy if link.until <= now]:
+            link.expire()
+        for to, links in list(self._idle.items()):
+            kept = [link for link in links if link.until > now and not link.lost]
+            for link in links:
+                if link.until <= now:
+                    link.close()
+            self._idle_count -= len(links) - len(kept)
+            if kept:
+                self._idle[to] = kept
+            else:
+                del self._idle[to]
+        self._tick()
 
     def _take(self, to: Target) -> _Link | None:
         links = self._idle.get((to.tls, to.host, to.port))
         while links:
             link = links.pop()
             self._idle_count -= 1
-            if link.reaper:
-                link.reaper.cancel()
             if not link.lost:
                 return link
         return None
@@ -332,17 +364,9 @@ class Net:
         if link.lost or not link.reusable or self._idle_count >= IDLE_CONNECTIONS:
             link.close()
             return
-        links = self._idle.setdefault((to.tls, to.host, to.port), [])
-        links.append(link)
+        link.until = asyncio.get_running_loop().time() + IDLE_S
+        self._idle.setdefault((to.tls, to.host, to.port), []).append(link)
         self._idle_count += 1
-        link.reaper = asyncio.get_running_loop().call_later(IDLE_S, self._reap, link, links)
-
-    def _reap(self, link: _Link, links: list[_Link]) -> None:
-        links.remove(link)
-        self._idle_count -= 1
-        if link.reaper:
-            link.reaper.cancel()
-        link.close()
 
     async def _connect(self, to: Target) -> _Link:
         try:
@@ -409,7 +433,8 @@ class Net:
 
 
 def _request(to: Target, body: bytes, headers: Mapping[str, str]) -> bytes:
-    if not all(_VALUE.fullmatch(value) for value in headers.values()):
+    values = "".join(headers.values())
+    if not (values.isascii() and values.isprintable()):
         raise ValueError("a header value may hold visible ASCII only")
     lines = "".join([f"{name}: {value}\r\n" for name, value in headers.items()])
     head = f"POST {to.path} HTTP/1.1\r\nHost: {to.authority}\r\n{lines}Content-Length: {len(body)}\r\n\r\n"

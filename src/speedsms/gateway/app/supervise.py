@@ -8,12 +8,13 @@ import socket
 import sys
 import time
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
+from speedsms.gateway.app import declared
 from speedsms.gateway.app import demo as demos
-from speedsms.gateway.config import Settings
+from speedsms.gateway.config import Loaded, Settings
 from speedsms.gateway.store.db import Database, DatabaseAway
 from speedsms.gateway.store.embedded.cluster import Cluster, ClusterSettings
 from speedsms.gateway.store.failed import StoreFailed
@@ -168,7 +169,15 @@ async def prepare(settings: Settings, cluster: Cluster | None) -> str:
     return url
 
 
-async def _serve(settings: Settings, *, role: str, demo: bool, ready_file: Path | None) -> int:
+async def _declare(url: str, loaded: Loaded) -> None:
+    """The channels of the file are there before anything sends."""
+    async with Database(url, name="speedsms serve", size=1) as db:
+        for line in await declared.apply(db, loaded.channels):
+            _say(line)
+
+
+async def _serve(loaded: Loaded, *, role: str, demo: bool, ready_file: Path | None) -> int:
+    settings = loaded.settings
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
@@ -185,6 +194,8 @@ async def _serve(settings: Settings, *, role: str, demo: bool, ready_file: Path 
         watching = asyncio.create_task(cluster.watch())
     try:
         url = await prepare(settings, cluster)
+        if role != "api" and not demo:  # the demo reaches no real handset
+            await _declare(url, loaded)
         supervisor = Supervisor(settings, url, listening, stop)
         children = asyncio.create_task(supervisor.run(_children(settings, role)))
         greeting = asyncio.create_task(
@@ -246,12 +257,13 @@ async def _greet(
         await db.close()
 
 
-def serve(settings: Settings, *, role: str, demo: bool, ready_file: Path | None) -> int:
+def serve(loaded: Loaded, *, role: str, demo: bool, ready_file: Path | None) -> int:
     """Run until SIGTERM or Ctrl-C; the exit code of the command."""
     if demo:
-        settings = demos.settings_of(settings)
+        loaded = replace(loaded, settings=demos.settings_of(loaded.settings))
+    settings = loaded.settings
     try:
-        return asyncio.run(_serve(settings, role=role, demo=demo, ready_file=ready_file))
+        return asyncio.run(_serve(loaded, role=role, demo=demo, ready_file=ready_file))
     except StoreFailed as error:
         _say(str(error))
         return MISCONFIGURED

@@ -4,7 +4,7 @@ import asyncio
 import random
 from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
@@ -13,19 +13,19 @@ import structlog
 
 from speedsms import __version__
 from speedsms.gateway.channels import kinds
-from speedsms.gateway.channels.base import Channel, Health, Incoming, Report, Traits
-from speedsms.gateway.config import Settings
+from speedsms.gateway.channels.base import Channel, Health, Incoming, Outcome, Report, Surroundings, Traits
+from speedsms.gateway.config import Settings, secret
 from speedsms.gateway.flow.dispatch import Pump, Recorder
 from speedsms.gateway.flow.inbound import Inbound
 from speedsms.gateway.flow.notify import Notifier
 from speedsms.gateway.flow.report import Reporter
-from speedsms.gateway.flow.sweep import Sweeper
+from speedsms.gateway.flow.sweep import Around, Sweeper
 from speedsms.gateway.metrics import Metrics
 from speedsms.gateway.net import Net
 from speedsms.gateway.rules.carriers import Carrier, carrier_name
-from speedsms.gateway.rules.route import SIMULATOR_POOL, pools_of
-from speedsms.gateway.store import messages, routing, sim
-from speedsms.gateway.store.accounts import Directory
+from speedsms.gateway.rules.route import SIMULATOR_POOL, pools_of, without
+from speedsms.gateway.store import links, messages, routing, sim
+from speedsms.gateway.store.accounts import Directory, Tariff
 from speedsms.gateway.store.db import Database, listen, persist
 from speedsms.gateway.store.nodes import Node
 
@@ -33,21 +33,27 @@ DRAIN_S: Final = 7.0  # the supervisor waits 9 s, and has to be gone itself afte
 _LAST_POSTS_S: Final = 1.0
 _LOOK_S: Final = 2.0
 _RESCUE: Final = 1000
+_TAKING: Final = ("up", "degraded")  # states in which a channel gets messages (channels §1.7)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Sink:
-    """One channel's way in."""
+    """One channel's way in. pump: set as soon as there is one, before the channel takes anything."""
 
     channel_id: int
     reporter: Reporter
     inbound: Inbound
+    pump: Pump | None = None
 
-    async def report(self, report: Report) -> None:
-        await self.reporter.put(self.channel_id, report)
+    def report(self, report: Report) -> asyncio.Future[None]:
+        return self.reporter.put(self.channel_id, report)
 
-    async def incoming(self, incoming: Incoming) -> None:
-        await self.inbound.put(self.channel_id, incoming)
+    def incoming(self, incoming: Incoming) -> asyncio.Future[None]:
+        return self.inbound.put(self.channel_id, incoming)
+
+    def settle(self, message: int, attempt: int, part: int, outcome: Outcome) -> None:
+        if self.pump:
+            self.pump.settle(message, attempt, part, outcome)
 
 
 @dataclass(slots=True)
@@ -59,6 +65,7 @@ class _Running:
     pump: Pump
     loop: asyncio.Task[None]
     pools: list[int]
+    links: set[int] = field(default_factory=set)
 
 
 class Worker:
@@ -72,11 +79,13 @@ class Worker:
         self._directory = Directory(db)
         self._batch = settings.worker.batch
         self._recorder = Recorder(db, now, self.metrics, self._batch)
-        self._reporter = Reporter(db, now, self.metrics)
+        self._reporter = Reporter(db, now, self.metrics, self._matched)
         self.inbound = Inbound(db, self._directory, now, self.metrics)
         self._running: dict[int, _Running] = {}
         self._blocked: dict[int, tuple[tuple[Any, ...], Health]] = {}
         self._told: dict[int, Health] = {}
+        self._figures: dict[int, dict[str, object]] = {}
+        self._next_pools: dict[tuple[int, int], int] = {}
         self._asked: dict[str, tuple[str, int | None]] = {}
         self._spending: set[asyncio.Task[None]] = set()
         self._reload = asyncio.Event()
@@ -86,11 +95,12 @@ class Worker:
         self._sweeper = Sweeper(
             db,
             now=now,
-            traits=self._traits,
+            around=Around(self._traits, self._next_pool),
             messages_days=settings.retention.messages_days,
             attempts_days=settings.retention.attempts_days,
         )
         self._net = net
+        self._around = Surroundings(now, random.random, self._ask, secret)
         self._notifier = Notifier(
             db,
             net,
@@ -102,6 +112,13 @@ class Worker:
             agent=f"speedsms/{__version__}",
             per_endpoint=settings.webhooks.in_flight,
         )
+
+    def _matched(self, channel_id: int, reference: str, key: str) -> None:
+        if running := self._running.get(channel_id):
+            running.channel.matched(reference, key)
+
+    def _next_pool(self, pool: int, channel_id: int) -> int | None:
+        return self._next_pools.get((pool, channel_id))
 
     def _traits(self) -> Mapping[int, Traits]:
         return {channel_id: running.channel.traits for channel_id, running in self._running.items()}
@@ -115,6 +132,7 @@ class Worker:
                 self.node.run(),
                 self._recorder.run(),
                 self._reporter.run(),
+                self.inbound.run(),
                 self._sweep(),
                 persist(lambda: listen(self._db, ("ready", "config"), self._hear)),
                 persist(self._keep_channels),
@@ -203,6 +221,7 @@ class Worker:
             if channel_id not in self._running:
                 await self._start(row)
         await self._rescue()
+        await self._share_links()
         await self._share_pools()
         await self._tell_health(wanted)
         self.loaded.set()
@@ -216,6 +235,14 @@ class Worker:
             if self._told.get(channel_id) != told:
                 await routing.tell_health(self._db, channel_id, told.state, told.cause, self._now())
                 self._told[channel_id] = told
+        for channel_id, running in self._running.items():
+            channel = running.channel
+            up = channel.health().state in _TAKING
+            self.metrics.channel(channel.name, channel.counts, up=up)
+            figures = channel.figures() | {"counts": dict(channel.counts)}
+            if channel.counts and self._figures.get(channel_id) != figures:
+                await routing.tell_figures(self._db, channel_id, figures)
+                self._figures[channel_id] = figures
 
     async def _rescue(self) -> None:
         """Messages accepted before there was a route, or whose routes are gone, follow today's routes."""
@@ -240,7 +267,7 @@ class Worker:
         if self._blocked.get(channel_id, (None,))[0] == row:
             return
         try:
-            channel = kinds.build(kind, name, settings, now=self._now, asked=self._ask)
+            channel = kinds.build(kind, name, settings, self._around)
         except ValueError as error:
             self._log.error(
                 "channel blocked by its settings", action="channel", channel=name, cause=str(error)
@@ -248,18 +275,21 @@ class Worker:
             self._blocked[channel_id] = row, Health("blocked", str(error))
             return
         self._blocked.pop(channel_id, None)
-        await channel.start(_Sink(channel_id, self._reporter, self.inbound))
-        pump = Pump(
+        sink = _Sink(channel_id, self._reporter, self.inbound)
+        pump = sink.pump = Pump(
             db=self._db,
             channel=channel,
             channel_id=channel_id,
             node_id=lambda: self.node.id,
             pools=lambda: self._running[channel_id].pools if channel_id in self._running else (),
+            next_pool=lambda pool: self._next_pool(pool, channel_id),
             recorder=self._recorder,
             now=self._now,
+            random=random.random,
             metrics=self.metrics,
             batch=self._batch,
         )
+        await channel.start(sink)
         self._running[channel_id] = _Running(row, channel, pump, asyncio.create_task(pump.run()), [])
         self._log.info("channel started", action="channel", channel=name, kind=kind)
 
@@ -284,12 +314,25 @@ class Worker:
         running.loop.cancel()
         del self._running[channel_id]
 
+    async def _share_links(self) -> None:
+        """Take and give up connections, so that each belongs to one process (CH-9)."""
+        node_id = self.node.id
+        for channel_id, running in self._running.items():
+            if count := running.channel.traits.links:
+                held = (
+                    await links.share(self._db, channel_id, node_id, count, running.links)
+                    if node_id is not None
+                    else set()
+                )
+                if held != running.links:
+                    running.channel.hold(held)
+                    running.links = held
+
     async def _share_pools(self) -> None:
         tariff = await self._directory.tariff()
+        await self._find_next_pools(tariff)
         pools = {pool: routes for routes, pool in tariff.pools.items()}
-        healthy = frozenset(
-            i for i, r in self._running.items() if r.channel.health().state in ("up", "degraded")
-        )
+        healthy = frozenset(i for i, r in self._running.items() if r.channel.health().state in _TAKING)
         simulators = [i for i, r in self._running.items() if r.channel.kind == "sim"]
         for channel_id, running in self._running.items():
             mine = pools_of(channel_id, tariff.routes, pools, healthy)
@@ -298,6 +341,21 @@ class Worker:
             if mine != running.pools:
                 running.pools = mine
                 running.pump.wake()
+
+    async def _find_next_pools(self, tariff: Tariff) -> None:
+        """Where each pool's messages go when a channel of it refuses them; the answers are pools too."""
+        channels = {route.channel_id for route in tariff.routes}
+        waiting = list(tariff.pools)
+        found: dict[tuple[int, int], int] = {}
+        while waiting:
+            routes = waiting.pop()
+            for channel_id in channels:
+                left = without(tariff.routes, routes, channel_id)
+                if left and left != routes:
+                    if left not in tariff.pools:
+                        waiting.append(left)
+                    found[tariff.pools[routes], channel_id] = await self._directory.intern(tariff, left)
+        self._next_pools = found
 
 
 async def run(settings: Settings, stop: asyncio.Event, metrics_dir: Path) -> None:

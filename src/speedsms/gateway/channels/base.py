@@ -4,6 +4,9 @@ A channel knows nothing of accounts, prices, routes, webhooks or tables. Clock, 
 handed to it by the composition root.
 """
 
+import asyncio
+from collections import Counter
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -36,7 +39,11 @@ class Reason(StrEnum):
 
 
 class Outgoing(Struct, frozen=True):
-    """One started attempt. parts: the text as it is cut (protocol §10.3); after expires_at it must not go."""
+    """One started attempt. parts: the text as it is cut (protocol §10.3); after expires_at it must not go.
+
+    concat_ref: of a message of several parts, the same in each attempt (§3.9); done: the numbers of parts
+    that the peer took in an earlier attempt, which must not go again (CH-8).
+    """
 
     message: int
     attempt: int
@@ -46,22 +53,34 @@ class Outgoing(Struct, frozen=True):
     expires_at: datetime
     parts: tuple[str, ...]
     encoding: str
+    concat_ref: int = 0
+    done: frozenset[int] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """The peer has taken all parts. references: one per part, may be empty."""
+    """The peer has taken all parts. references: one per part, as received, may be empty; none: it names none.
+
+    keys: what a report is found by, one per reference, where that is not the reference itself (§3.11).
+    """
 
     references: tuple[str, ...] = ()
+    keys: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """Certain: nothing of this attempt will reach the handset."""
+    """Certain: no part outside `done` will reach the handset from this attempt.
+
+    retry_after_s: when the same channel may be asked again. single: a reason that else pauses the channel is
+    about this one message (a full queue of one number, SM-21).
+    """
 
     reason: Reason
     detail: str = ""
     retry_after_s: float | None = None
+    done: frozenset[int] = frozenset()
+    single: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,8 +98,10 @@ Outcome: TypeAlias = Accepted | Refused | Unknown
 class Report:
     """What a peer says of one part later. status: TP-Status (channels §2), None if it gave none.
 
-    It names its part by reference, or by message, attempt and part where the peer knows those. due: a peer of
-    ours that lives in this process stores what it will say later instead of remembering it.
+    It names its part by reference, or by message, attempt and part where the peer knows those. keys: what the
+    reference may be filed under, best first (§3.11); number: whom it is about, digits, "" if it does not say.
+    whole: it stands for all parts of its message (SM-36). due: a peer of ours that lives in this process
+    stores what it will say later instead of remembering it.
     """
 
     reference: str
@@ -94,13 +115,32 @@ class Report:
     peer_time: datetime | None = None
     raw: bytes = b""
     due: datetime | None = None
+    keys: tuple[str, ...] = ()
+    number: str = ""
+    whole: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """One part of a long incoming message: its number of `total`, and its octets, to be joined and decoded.
+
+    reference and width: its concatenation reference and the bits of it. alphabet: a name of rules/alphabet.
+    """
+
+    reference: int
+    width: int
+    total: int
+    part: int
+    octets: bytes
+    alphabet: str
 
 
 @dataclass(frozen=True, slots=True)
 class Incoming:
     """A message from a phone. dedup_key: the same for each repetition of the same message.
 
-    reply_to: the message of ours it answers, when the peer can tell.
+    reply_to: the message of ours it answers, when the peer can tell. piece: set for a part of a long message;
+    text is then what this part says alone.
     """
 
     sender: str
@@ -112,15 +152,22 @@ class Incoming:
     reply_to: int | None = None
     peer_time: datetime | None = None
     raw: bytes = b""
+    piece: Piece | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Traits:
-    """What a kind of channel can do. idempotent: the peer drops a repeated attempt."""
+    """What a kind of channel can do. idempotent: the peer drops a repeated attempt.
+
+    unrecorded: parts started whose outcome is not committed, at most: the bound of §1.8. links: connections
+    of which each belongs to one process (CH-9); 0: it has none, and works in every process.
+    """
 
     receipts: Literal["handset", "submit", "none"] = "handset"
     idempotent: bool = False
     no_receipt_status: int = 98  # the end of an accepted message without final report (ST-6)
+    unrecorded: int = 2000
+    links: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,22 +187,50 @@ class Health:
 
 
 class Sink(Protocol):
-    """Where a channel leaves what peers say; each call returns only after the commit."""
+    """Where a channel leaves what peers say; what it gets back ends after the commit (CH-5)."""
 
-    async def report(self, report: Report) -> None: ...
-    async def incoming(self, incoming: Incoming) -> None: ...
+    def report(self, report: Report) -> asyncio.Future[None]: ...
+    def incoming(self, incoming: Incoming) -> asyncio.Future[None]: ...
+    def settle(self, message: int, attempt: int, part: int, outcome: Outcome) -> None:
+        """One part's end before its message's (CH-4), or the late answer to an unknown one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What the composition root gives every channel. now: wall time; random: 0 ≤ x < 1.
+
+    asked: the outcome wanted for the next message to a number (simulator); secret: the value behind a
+    setting such as `env:NAME`.
+    """
+
+    now: Callable[[], datetime]
+    random: Callable[[], float]
+    asked: Callable[[str], str | None]
+    secret: Callable[[str], str]
 
 
 class Channel(Protocol):
-    """One configured way out."""
+    """One configured way out. counts: what happened, by name, for metrics and the console."""
 
     name: str
     kind: str
     traits: Traits
+    counts: Counter[str]
 
     async def start(self, sink: Sink) -> None: ...
+    def hold(self, links: Collection[int]) -> None:
+        """Which of its links (0 … traits.links - 1) are ours now; those no longer named end by drain."""
+
     def capacity(self, now: float) -> Capacity: ...
-    async def submit(self, out: Outgoing) -> Outcome: ...
+    def submit(self, out: Outgoing) -> asyncio.Future[Outcome]:
+        """Begins at once; never raises, and the future never fails (CH-1)."""
+
+    def matched(self, reference: str, key: str) -> None:
+        """A report with this reference was found under that key."""
+
     def health(self) -> Health: ...
+    def figures(self) -> dict[str, object]:
+        """What `channel show` tells beside health and counts, such as round_trip_s."""
+
     async def drain(self, within_s: float) -> None: ...
     async def stop(self) -> None: ...

@@ -8,6 +8,7 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Collection
 from datetime import datetime, timedelta
+from functools import partial
 from itertools import groupby, islice
 from operator import itemgetter
 from typing import Any, Final
@@ -18,19 +19,27 @@ from speedsms.gateway import failpoint
 from speedsms.gateway.channels.base import Accepted, Channel, Outcome, Outgoing, Reason, Refused, Unknown
 from speedsms.gateway.metrics import Metrics
 from speedsms.gateway.rules import state
+from speedsms.gateway.rules.pace import rest_s
 from speedsms.gateway.rules.senders import Lane
-from speedsms.gateway.store import messages
+from speedsms.gateway.store import attempts
+from speedsms.gateway.store.attempts import GRACE, Claimed, Result, Taken
 from speedsms.gateway.store.db import Database, persist, settle_backend
-from speedsms.gateway.store.messages import GRACE, Claimed, Result
 from speedsms.text import Encoding, split
 
 _REST_S: Final = (0.004, 0.01)  # after a claim: at least, at most
 _REPEAT: Final = timedelta(seconds=1)  # an attempt that a peer may see twice is made again (channels §1.8)
 _POLL_S: Final = 0.5  # beside the notification: scheduled messages come due without one
 _PAUSE_S: Final = (1.0, 30.0)  # first and longest pause after a throttle, doubling (SM-21)
+_JITTER: Final = 0.2
+_OTP_NEAR: Final = timedelta(seconds=60)  # so near its end an OTP does not wait for a throttled channel
+_OTP_SEEN_S: Final = 60.0
+_OTP_RESERVE: Final = 0.2  # never given to other lanes while OTP traffic is about (channels §1.6)
+_MOST_DOUBTFUL: Final = 10_000
+
+_Long = dict[int, tuple[int, frozenset[int]]]
 
 
-def outgoing(claimed: Claimed) -> Outgoing:
+def outgoing(claimed: Claimed, concat_ref: int = 0, done: frozenset[int] = frozenset()) -> Outgoing:
     one = claimed.parts == 1
     return Outgoing(
         message=claimed.message,
@@ -41,11 +50,18 @@ def outgoing(claimed: Claimed) -> Outgoing:
         expires_at=claimed.expires_at,
         parts=(claimed.content,) if one else tuple(split(claimed.content, Encoding(claimed.encoding))),
         encoding=claimed.encoding,
+        concat_ref=concat_ref,
+        done=done,
     )
 
 
-def result_of(claimed: Claimed, outcome: Outcome, channel: Channel, now: datetime) -> Result:
-    """What an outcome means for the message and its money (protocol §11, channels §1.3)."""
+def result_of(
+    claimed: Claimed, outcome: Outcome, channel: Channel, next_pool: int | None, now: datetime
+) -> Result:
+    """What an outcome means for the message and its money (protocol §11, channels §1.3).
+
+    next_pool: the routes that are left without this channel, None if there are none.
+    """
     result = Result(
         claimed.message,
         claimed.attempt,
@@ -54,11 +70,14 @@ def result_of(claimed: Claimed, outcome: Outcome, channel: Channel, now: datetim
         event="sent",
         test=claimed.test,
         tries=claimed.tries,
+        pool=claimed.pool,
+        number=claimed.number,
+        parts=claimed.parts,
     )
     match outcome:
         case Accepted():
             result.post = True
-            result.references = outcome.references
+            result.references = _references(outcome, claimed.parts)
             if channel.traits.receipts == "none":
                 result.status = channel.traits.no_receipt_status
                 result.cause = "accepted" if result.status == state.DELIVERED else "no_receipt"
@@ -67,20 +86,43 @@ def result_of(claimed: Claimed, outcome: Outcome, channel: Channel, now: datetim
             result.again, result.repeat = now + _REPEAT, True
         case Unknown():
             result.event, result.detail = "unknown", f"{outcome.stage} {outcome.detail}".strip()
-            result.look = state.unknown_look(claimed.lane, claimed.attempt, now, claimed.expires_at + GRACE)
+            result.look = state.unknown_look(claimed.lane, now, claimed.expires_at + GRACE)
         case Refused():
-            _refused(result, claimed, outcome, now)
+            _refused(result, claimed, outcome, next_pool, now)
     return result
 
 
-def _refused(result: Result, claimed: Claimed, outcome: Refused, now: datetime) -> None:
+def _references(accepted: Accepted, parts: int) -> tuple[tuple[int, str, str], ...]:
+    """An empty reference finds nothing, but among several parts it says which one was taken."""
+    keys = accepted.keys or accepted.references
+    named = zip(range(1, len(keys) + 1), keys, accepted.references, strict=True)
+    return tuple(named) if parts > 1 else tuple(x for x in named if x[1])
+
+
+def _refused(
+    result: Result, claimed: Claimed, outcome: Refused, next_pool: int | None, now: datetime
+) -> None:
+    """Same channel later, next route, or the end (channels §1.4). Parts that went bind it to the channel."""
     ruling = state.RULINGS[outcome.reason]
     result.event, result.detail = "refused", f"{outcome.reason} {outcome.detail}".strip()
-    if ruling.pauses:
-        result.again = now + timedelta(seconds=outcome.retry_after_s or 0)
+    elsewhere = None if outcome.done else next_pool
+    hurried = claimed.lane == Lane.OTP and claimed.expires_at - now < _OTP_NEAR
+    if ruling.route == "at once" or (ruling.route == "if near" and hurried):
+        go = elsewhere is not None
+    else:
+        go = False
+    if go and elsewhere is not None:
+        result.again, result.pool, result.tries = now, elsewhere, 0
+    elif ruling.waits:
+        # It keeps its place: the channel as a whole pauses, or this message waits for its number's queue.
+        pause_s = outcome.retry_after_s or 0
+        result.again = now + timedelta(seconds=pause_s) if outcome.single or pause_s else claimed.due
+        result.tries = claimed.tries + outcome.single
     elif claimed.tries < len(ruling.delays_s):
         result.again = now + timedelta(seconds=outcome.retry_after_s or ruling.delays_s[claimed.tries])
         result.tries = claimed.tries + 1
+    elif ruling.route and elsewhere is not None and (ruling.route != "once" or not claimed.moved):
+        result.again, result.pool, result.tries = now, elsewhere, 0
     else:
         result.status, result.cause, result.void = ruling.status, str(outcome.reason), True
 
@@ -93,16 +135,21 @@ class Recorder:
         self._now = now
         self._metrics = metrics
         self._batch = batch
-        self._waiting: deque[tuple[Result, int]] = deque()
+        self._waiting: deque[tuple[Result, int, Callable[[], None]]] = deque()
+        self._taken: deque[tuple[Taken, int]] = deque()
         self._arrived = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
-        self.unrecorded = 0
-        self.when_freed: set[Callable[[], None]] = set()
 
-    def put(self, result: Result, node_id: int) -> None:
-        self._waiting.append((result, node_id))
+    def put(self, result: Result, node_id: int, recorded: Callable[[], None]) -> None:
+        """recorded: called after the commit."""
+        self._waiting.append((result, node_id, recorded))
         self._idle.clear()
+        self._arrived.set()
+
+    def settle(self, taken: Taken, node_id: int) -> None:
+        """A part that a peer has taken, while its message is still on its way (CH-4)."""
+        self._taken.append((taken, node_id))
         self._arrived.set()
 
     async def flushed(self) -> None:
@@ -113,30 +160,45 @@ class Recorder:
 
     async def _run(self) -> None:
         session = await self._db.connect(hot=True)
+        clock = asyncio.get_running_loop().time
         try:
             while True:
                 await self._arrived.wait()
-                node_id, same = next(groupby(islice(self._waiting, self._batch), itemgetter(1)))
-                batch = [result for result, _ in same]
-                # Recording twice is harmless: only rows still in flight for this node are touched.
-                started = asyncio.get_running_loop().time()
-                await messages.record(session, batch, node_id, self._now())
-                failpoint.hit("S11")
-                for _ in batch:
-                    self._waiting.popleft()
-                self.unrecorded -= len(batch)
-                for freed in self.when_freed:
-                    freed()
-                self._metrics.commit("dispatch", len(batch), asyncio.get_running_loop().time() - started)
-                if not self._waiting:
+                began, count = clock(), len(self._waiting)
+                if self._taken:
+                    node_id, same = next(groupby(islice(self._taken, self._batch), itemgetter(1)))
+                    settled = [taken for taken, _ in same]
+                    await attempts.settle(session, settled, node_id)
+                    for _ in settled:
+                        self._taken.popleft()
+                if self._waiting:
+                    await self._record(session)
+                if not self._waiting and not self._taken:
                     self._arrived.clear()
                     self._idle.set()
+                await asyncio.sleep(rest_s(count, clock() - began))
         finally:
             await session.close()
 
+    async def _record(self, session: Any) -> None:
+        node_id, same = next(groupby(islice(self._waiting, self._batch), itemgetter(1)))
+        batch = list(same)
+        # Recording twice is harmless: only rows still in flight for this node are touched.
+        started = asyncio.get_running_loop().time()
+        await attempts.record(session, [result for result, _, _ in batch], node_id, self._now())
+        failpoint.hit("S11")
+        for _ in batch:
+            self._waiting.popleft()
+        for _, _, recorded in batch:
+            recorded()
+        self._metrics.commit("dispatch", len(batch), asyncio.get_running_loop().time() - started)
+
 
 class Pump:
-    """Keeps one channel as busy as its capacity allows."""
+    """Keeps one channel as busy as its capacity allows.
+
+    next_pool: the routes that a pool has left without this channel, None if it has none. random: 0 ≤ x < 1.
+    """
 
     def __init__(
         self,
@@ -146,33 +208,39 @@ class Pump:
         channel_id: int,
         node_id: Callable[[], int | None],
         pools: Callable[[], Collection[int]],
+        next_pool: Callable[[int], int | None],
         recorder: Recorder,
         now: Callable[[], datetime],
+        random: Callable[[], float],
         log: Any = None,
         metrics: Metrics,
         batch: int,
-        unrecorded: int = 2000,
     ) -> None:
         self._db = db
         self._channel = channel
         self._channel_id = channel_id
         self._node_id = node_id
         self._pools = pools
+        self._next_pool = next_pool
         self._recorder = recorder
         self._now = now
+        self._random = random
         self._log = log or structlog.get_logger()
         self._metrics = metrics
         self._batch = batch
-        self._unrecorded = unrecorded
         self._woken = asyncio.Event()
         self._blocked = False  # by the channel's capacity or by what is not recorded yet
         self._stopping = False
-        recorder.when_freed.add(self._unblock)
         self._ended = asyncio.Event()
-        self._paused_until = 0.0
+        self._paused_at = self._paused_until = 0.0
         self._pause_s = _PAUSE_S[0]
+        self._otp_seen = -_OTP_SEEN_S
         self._poll_s = _POLL_S
-        self._attempts: set[asyncio.Task[None]] = set()
+        self._unrecorded = 0  # parts
+        self._attempts: dict[tuple[int, int], Claimed] = {}
+        self._doubtful: dict[tuple[int, int], tuple[Claimed, int]] = {}
+        self._none_open = asyncio.Event()
+        self._none_open.set()
         self._claiming: tuple[int, int, datetime] | None = None  # server process, node, time
 
     def wake(self) -> None:
@@ -194,9 +262,7 @@ class Pump:
         self._stopping = True
         self._woken.set()
         await self._ended.wait()
-        self._recorder.when_freed.discard(self._unblock)
-        if self._attempts:
-            await asyncio.wait(self._attempts)
+        await self._none_open.wait()
 
     async def _run(self) -> None:
         session = await self._db.connect(hot=True)
@@ -220,7 +286,7 @@ class Pump:
         if self._claiming:
             backend, node_id, at = self._claiming
             await settle_backend(self._db, backend)
-            await messages.unclaim(session, channel_id=self._channel_id, node_id=node_id, at=at)
+            await attempts.unclaim(session, channel_id=self._channel_id, node_id=node_id, at=at)
             self._claiming = None
 
     async def _wait(self) -> None:
@@ -241,62 +307,138 @@ class Pump:
         if node_id is None or not pools or clock < self._paused_until:
             return False
         capacity = self._channel.capacity(clock)
-        most = min(capacity.free, self._unrecorded - self._recorder.unrecorded, self._batch)
+        most = min(capacity.free, self._channel.traits.unrecorded - self._unrecorded, self._batch)
         self._blocked = most <= 0
         if self._blocked:
-            self._poll_s = capacity.wait_s or _POLL_S
+            self._poll_s = min(capacity.wait_s or _POLL_S, _POLL_S)
             return False
         at = self._now()
         self._claiming = (session.backend, node_id, at)
-        rows = await messages.claim(
+        rows = await attempts.claim(
             session,
             channel_id=self._channel_id,
             node_id=node_id,
             pools=pools,
-            lanes=[int(lane) for lane in Lane],
-            most=most,
+            lanes=self._lanes(most, clock),
             at=at,
         )
+        long = await self._long(session, rows, at)
         self._claiming = None
         if rows:
             failpoint.hit("S7")
-        self._recorder.unrecorded += len(rows)
         self._metrics.dispatched(self._channel.name, len(rows))
-        if len(rows) == 1 or self._channel.traits.receipts != "none":
-            for row in rows:
-                attempt = asyncio.create_task(self._attempt(row, node_id))
-                self._attempts.add(attempt)
-                attempt.add_done_callback(self._attempts.discard)
-        else:
-            # A channel that answers at once needs no task per message.
-            for row in rows:
-                await self._attempt(row, node_id)
+        for row in rows:
+            self._begin(row, node_id, long)
         return len(rows) == most
 
-    async def _attempt(self, claimed: Claimed, node_id: int) -> None:
-        now = self._now()
-        outcome = self._forbidden(claimed, now) or await self._submit(claimed)
-        if not isinstance(outcome, Accepted):
-            now = self._now()  # what is tried or looked at again counts from the answer
-        result = result_of(claimed, outcome, self._channel, now)
-        if isinstance(outcome, Refused) and state.RULINGS[outcome.reason].pauses:
-            self._pause(outcome.retry_after_s)
-        else:
-            self._pause_s = _PAUSE_S[0]
-        self._recorder.put(result, node_id)
-        self._unblock()
-        self._metrics.outcome(self._channel.name, result.event)
+    def _lanes(self, most: int, clock: float) -> list[tuple[int, int]]:
+        """(lane, at most); the reserve is kept from others while an OTP was seen in the last minute."""
+        others = most
+        if clock - self._otp_seen < _OTP_SEEN_S:
+            reserve = int(self._channel.traits.unrecorded * _OTP_RESERVE)
+            others = max(0, min(most, self._channel.traits.unrecorded - self._unrecorded - reserve))
+        urgent = (Lane.OTP, Lane.VOICE)
+        return [(int(lane), most if lane in urgent else others) for lane in Lane]
 
-    async def _submit(self, claimed: Claimed) -> Outcome:
+    async def _long(self, session: Any, rows: list[Claimed], at: datetime) -> _Long:
+        several = [row for row in rows if row.parts > 1]
+        if not several:
+            return {}
+        start = int(self._random() * 65536)
+        return await attempts.long_messages(session, several, self._channel_id, start, at)
+
+    def _begin(self, claimed: Claimed, node_id: int, long: _Long) -> None:
+        """Hand one attempt to the channel; its outcome calls back. No coroutine is made for it."""
+        now = self._now()
+        if claimed.lane == Lane.OTP:
+            self._otp_seen = asyncio.get_running_loop().time()
+        self._unrecorded += claimed.parts
+        forbidden = self._forbidden(claimed, now)
+        if forbidden:
+            self._put(claimed, node_id, forbidden, now)
+            return
+        if self._node_id() != node_id:
+            return  # declared dead meanwhile: the sweep has taken it over (CH-9)
+        began = asyncio.get_running_loop().time()
+        self._attempts[claimed.message, claimed.attempt] = claimed
+        self._none_open.clear()
         try:
             failpoint.hit("S8")
-            outcome = await self._channel.submit(outgoing(claimed))
-            failpoint.hit("S10")
+            outcome = self._channel.submit(outgoing(claimed, *long.get(claimed.message, ())))
         except Exception as error:  # noqa: BLE001 - keeps the message moving: bytes may have left, so it is unknown
             cause = type(error).__name__  # its text may hold what must not be logged
             self._log.warning("submit raised", action="submit", channel=self._channel.name, cause=cause)
-            return Unknown("raised", repr(error))
-        return outcome
+            self._end(claimed, node_id, began, Unknown("raised", repr(error)))
+            return
+        if outcome.done():
+            self._end(claimed, node_id, began, outcome.result())
+        else:
+            outcome.add_done_callback(partial(self._answered, claimed, node_id, began))
+
+    def _answered(
+        self, claimed: Claimed, node_id: int, began: float, outcome: asyncio.Future[Outcome]
+    ) -> None:
+        if outcome.cancelled():  # the process ends, and the sweep will see to it
+            self._close(claimed)
+            return
+        try:
+            failpoint.hit("S10")
+            self._end(claimed, node_id, began, outcome.result())
+        except Exception as error:  # noqa: BLE001 - as above
+            self._end(claimed, node_id, began, Unknown("raised", repr(error)))
+
+    def _end(self, claimed: Claimed, node_id: int, began: float, outcome: Outcome) -> None:
+        self._close(claimed)
+        if isinstance(outcome, Refused):
+            if state.RULINGS[outcome.reason].pauses and not outcome.single:
+                self._pause(outcome.retry_after_s, began)
+        elif isinstance(outcome, Accepted) and began >= self._paused_until:
+            self._pause_s = _PAUSE_S[0]
+        if isinstance(outcome, Unknown):
+            if len(self._doubtful) >= _MOST_DOUBTFUL:
+                del self._doubtful[next(iter(self._doubtful))]
+            self._doubtful[claimed.message, claimed.attempt] = claimed, node_id
+        self._put(claimed, node_id, outcome, self._now())
+
+    def _close(self, claimed: Claimed) -> None:
+        self._attempts.pop((claimed.message, claimed.attempt), None)
+        if not self._attempts:
+            self._none_open.set()
+
+    def _put(self, claimed: Claimed, node_id: int, outcome: Outcome, now: datetime) -> None:
+        result = result_of(claimed, outcome, self._channel, self._next_pool(claimed.pool), now)
+        self._recorder.put(result, node_id, partial(self._recorded, claimed.parts))
+        self._unblock()
+        self._metrics.outcome(self._channel.name, result.event)
+
+    def _recorded(self, parts: int) -> None:
+        self._unrecorded -= parts
+        self._unblock()
+
+    def settle(self, message: int, attempt: int, part: int, outcome: Outcome) -> None:
+        """A part's end before its message's, or the late answer to an unknown one."""
+        doubtful = self._doubtful.get((message, attempt))
+        claimed = self._attempts.get((message, attempt)) or (doubtful and doubtful[0])
+        node_id = self._node_id()
+        if claimed is None or node_id is None:
+            return
+        if isinstance(outcome, Accepted) and claimed.parts > 1:
+            key = (outcome.keys or outcome.references or ("",))[0]
+            reference = (outcome.references or ("",))[0]
+            taken = Taken(message, attempt, claimed.number, part, claimed.parts, key, reference)
+            self._recorder.settle(taken, node_id)
+        elif doubtful and not isinstance(outcome, Unknown):
+            del self._doubtful[message, attempt]
+            self._late(*doubtful, outcome)
+
+    def _late(self, claimed: Claimed, node_id: int, outcome: Outcome) -> None:
+        now = self._now()
+        result = result_of(claimed, outcome, self._channel, self._next_pool(claimed.pool), now)
+        result.late = True
+        if result.again is None and result.status is None:
+            result.look = claimed.expires_at + GRACE
+        self._recorder.put(result, node_id, self._unblock)
+        self._metrics.outcome(self._channel.name, "late")
 
     @staticmethod
     def _forbidden(claimed: Claimed, now: datetime) -> Refused | None:
@@ -307,9 +449,15 @@ class Pump:
             return Refused(Reason.CANCELLED, "opted out")
         return None
 
-    def _pause(self, retry_after_s: float | None) -> None:
-        """A throttle pauses the channel as a whole, not one message (SM-21)."""
-        pause_s = retry_after_s or self._pause_s
+    def _pause(self, retry_after_s: float | None, began: float) -> None:
+        """A throttle pauses the channel as a whole, not one message (SM-21).
+
+        What was on its way when the pause began does not lengthen it.
+        """
+        if began < self._paused_at:
+            return
+        pause_s = retry_after_s or self._pause_s * (1 + _JITTER * (2 * self._random() - 1))
         self._pause_s = min(self._pause_s * 2, _PAUSE_S[1])
-        self._paused_until = asyncio.get_running_loop().time() + pause_s
+        self._paused_at = asyncio.get_running_loop().time()
+        self._paused_until = self._paused_at + pause_s
         self._log.warning("channel paused", action="pause", channel=self._channel.name, seconds=pause_s)

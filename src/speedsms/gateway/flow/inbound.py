@@ -1,25 +1,30 @@
 """Inbound: an incoming message → stored → its account → opt-out → outbox, before the peer is answered."""
 
-from collections.abc import Callable
-from datetime import datetime
-from typing import Final
+import asyncio
+from collections.abc import Callable, Sequence
+from datetime import datetime, timedelta
+from typing import Final, cast
 
 from speedsms.gateway.channels.base import Incoming
 from speedsms.gateway.metrics import Metrics
-from speedsms.gateway.rules import ads
+from speedsms.gateway.rules import ads, alphabet
 from speedsms.gateway.rules.carriers import carrier_name, carrier_of
 from speedsms.gateway.rules.price import unit_price_vnd
 from speedsms.gateway.rules.route import SIMULATOR_POOL
 from speedsms.gateway.rules.senders import VALIDITY_S, Lane
-from speedsms.gateway.store import inbound, messages
+from speedsms.gateway.store import inbound, inbound_parts, messages
 from speedsms.gateway.store.accounts import Directory
-from speedsms.gateway.store.db import Connection, Database
+from speedsms.gateway.store.db import Connection, Database, persist
+from speedsms.gateway.store.inbound_parts import Part
 from speedsms.gateway.store.messages import Draft, TranIds
 from speedsms.numbers import magic, parse
 from speedsms.text import segments
 from speedsms.wire import Kind, SmsType
 
 _NO_TOKEN: Final = 0  # nobody called for it
+_PATIENCE: Final = timedelta(minutes=10)
+_LOOK_S: Final = 5.0
+_MISSING: Final = "…"
 
 
 class Inbound:
@@ -33,31 +38,100 @@ class Inbound:
         self._now = now
         self._metrics = metrics
         self._ids = TranIds()
+        self._open: set[asyncio.Future[None]] = set()
 
-    async def put(self, channel_id: int, incoming: Incoming) -> None:
-        """Returns after the commit; raises what the database raised, and the peer sends again (CH-5)."""
+    def put(self, channel_id: int, incoming: Incoming) -> asyncio.Future[None]:
+        """Ends after the commit, or with what the database raised: then the peer sends again (CH-5)."""
+        stored = asyncio.ensure_future(self._put(channel_id, incoming))
+        self._open.add(stored)
+        stored.add_done_callback(self._open.discard)
+        return stored
+
+    async def run(self) -> None:
+        """Deliver what waited too long for its missing parts (SM-43)."""
+        await persist(self._deliver_partial)
+
+    async def _deliver_partial(self) -> None:
+        while True:
+            while await self.deliver_partial():
+                pass
+            await asyncio.sleep(_LOOK_S)
+
+    async def deliver_partial(self) -> bool:
+        """Deliver one long message that stayed incomplete; whether there was one."""
+        async with self._db.transaction() as session:
+            parts = await inbound_parts.waited(session, self._now() - _PATIENCE)
+            if parts:
+                await self._deliver(session, parts)
+        return bool(parts)
+
+    async def _put(self, channel_id: int, incoming: Incoming) -> None:
+        async with self._db.transaction() as session:
+            if incoming.piece is None:
+                await self._keep(session, channel_id, incoming)
+                return
+            piece = incoming.piece
+            part = Part(
+                channel_id,
+                incoming.sender,
+                incoming.recipient,
+                piece.reference,
+                piece.width,
+                piece.total,
+                piece.part,
+                piece.octets,
+                piece.alphabet,
+                incoming.text,
+                incoming.dedup_key,
+                incoming.raw,
+                incoming.peer_time,
+                incoming.received_at,
+            )
+            arrived = await inbound_parts.add(session, part)
+            if arrived:
+                await self._deliver(session, arrived)
+
+    async def _deliver(self, session: Connection, parts: Sequence[Part]) -> None:
+        """One message of the parts that are there."""
+        first = parts[0]
+        await self._keep(
+            session,
+            first.channel_id,
+            Incoming(
+                sender=first.sender,
+                recipient=first.recipient,
+                text=_joined(parts),
+                received_at=parts[-1].received_at,
+                dedup_key=f"{first.dedup_key} of {len(parts)} since {first.received_at:%Y%m%d%H%M%S%f}",
+                partial=len(parts) < first.total,
+                peer_time=first.peer_time,
+                raw=first.raw,
+            ),
+        )
+        await inbound_parts.join(session, parts, self._now())
+
+    async def _keep(self, session: Connection, channel_id: int, incoming: Incoming) -> None:
         number = parse(incoming.sender)
         digits = number.e164 if number else incoming.sender if magic(incoming.sender) else None
-        async with self._db.transaction() as session:
-            owner = await inbound.owner(session, incoming.reply_to, incoming.recipient)
-            opted_out = await inbound.keep(
-                session,
-                account_id=owner.account_id if owner else None,
-                channel_id=channel_id,
-                sender=incoming.sender,
-                number=int(digits) if digits else None,
-                recipient=incoming.recipient,
-                content=incoming.text,
-                partial=incoming.partial,
-                dedup_key=incoming.dedup_key,
-                raw=incoming.raw,
-                peer_time=incoming.peer_time,
-                received_at=incoming.received_at,
-                opts_out=ads.opts_out(incoming.text),
-                at=self._now(),
-            )
-            if opted_out and owner and digits:
-                await self._confirm(session, owner, digits)
+        owner = await inbound.owner(session, incoming.reply_to, incoming.recipient)
+        opted_out = await inbound.keep(
+            session,
+            account_id=owner.account_id if owner else None,
+            channel_id=channel_id,
+            sender=incoming.sender,
+            number=int(digits) if digits else None,
+            recipient=incoming.recipient,
+            content=incoming.text,
+            partial=incoming.partial,
+            dedup_key=incoming.dedup_key,
+            raw=incoming.raw,
+            peer_time=incoming.peer_time,
+            received_at=incoming.received_at,
+            opts_out=ads.opts_out(incoming.text),
+            at=self._now(),
+        )
+        if opted_out and owner and digits:
+            await self._confirm(session, owner, digits)
         self._metrics.receipt("incoming" if owner is not None else "incoming_unknown")
 
     async def _confirm(self, session: Connection, owner: inbound.Owner, e164: str) -> None:
@@ -99,3 +173,22 @@ class Inbound:
         await self._ids.reserve(session, 1)
         draft.name(self._ids.take(), now)
         await messages.accept(session, [draft], now)
+
+
+def _joined(parts: Sequence[Part]) -> str:
+    """Runs of neighbours are joined as octets, then decoded: a character may straddle two parts (SM-42)."""
+    octets = {part.part: part.octets for part in parts}
+    runs: list[list[int]] = []
+    for number in sorted(octets):
+        if runs and runs[-1][-1] == number - 1:
+            runs[-1].append(number)
+        else:
+            runs.append([number])
+    texts = [
+        alphabet.decode(b"".join(octets[n] for n in run), cast("alphabet.Name", parts[0].alphabet))[0]
+        for run in runs
+    ]
+    text = _MISSING.join(texts)
+    before = _MISSING if runs[0][0] > 1 else ""
+    after = _MISSING if runs[-1][-1] < parts[0].total else ""
+    return before + text + after

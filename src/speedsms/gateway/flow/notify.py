@@ -13,6 +13,7 @@ from speedsms.gateway import failpoint
 from speedsms.gateway.metrics import Metrics
 from speedsms.gateway.net import Answer, Failed, Net
 from speedsms.gateway.rules import retry, webhook
+from speedsms.gateway.rules.pace import rest_s
 from speedsms.gateway.store import endpoints, outbox
 from speedsms.gateway.store.db import Connection, Database, listen, persist
 from speedsms.gateway.store.endpoints import Endpoint
@@ -167,7 +168,9 @@ class Notifier:
             while not self._closing or self._couriers or self._tried:
                 await self._wake.wait()
                 self._wake.clear()
+                began, tried = self._monotonic(), len(self._tried)
                 await self._turn(connection)
+                await asyncio.sleep(rest_s(tried, self._monotonic() - began))
         finally:
             await self._let_go(connection)
 
@@ -325,7 +328,7 @@ class Notifier:
             return str(failed.kind), failed.detail, None
         except Exception as error:  # noqa: BLE001 - keeps the lane alive: one odd event must not end it
             return "error", repr(error), None
-        detail = answer.body.decode("utf-8", "replace").replace("\0", "\ufffd")
+        detail = answer.body.decode("utf-8", "replace")
         return DELIVERED if 200 <= answer.status < 300 else "failed", detail, answer
 
     def _tell(self, tried: Tried, seconds: float) -> None:

@@ -8,6 +8,7 @@ from typing import Final
 from speedsms.gateway import failpoint
 from speedsms.gateway.channels.base import Report
 from speedsms.gateway.metrics import Metrics
+from speedsms.gateway.rules.pace import rest_s
 from speedsms.gateway.store import reports
 from speedsms.gateway.store.db import Database, persist
 from speedsms.gateway.store.reports import Receipt
@@ -17,25 +18,38 @@ _POLL_S: Final = 1.0
 
 
 class Reporter:
-    """Gathers what channels report while a commit is in flight, and looks again at what waits."""
+    """Gathers what channels report while a commit is in flight, and looks again at what waits.
 
-    def __init__(self, db: Database, now: Callable[[], datetime], metrics: Metrics) -> None:
+    matched: told the channel, the reference and the key of some reports that found their message.
+    """
+
+    def __init__(
+        self,
+        db: Database,
+        now: Callable[[], datetime],
+        metrics: Metrics,
+        matched: Callable[[int, str, str], None],
+    ) -> None:
         self._db = db
         self._now = now
         self._metrics = metrics
+        self._matched = matched
         self._waiting: list[tuple[Receipt, asyncio.Future[None]]] = []
         self._arrived = asyncio.Event()
         self._parked_due = asyncio.Event()
 
-    async def put(self, channel_id: int, report: Report) -> None:
-        """Returns after the commit. Raises what the database raised: the peer is told to repeat (CH-5)."""
+    def put(self, channel_id: int, report: Report) -> asyncio.Future[None]:
+        """Ends after the commit, or with what the database raised: the peer is told to repeat (CH-5)."""
         receipt = Receipt(
             channel_id,
             report.reference,
+            report.keys,
+            int(report.number) if report.number.isascii() and report.number.isdigit() else None,
             report.message,
             report.attempt,
             report.part,
             report.parts,
+            report.whole,
             report.status,
             report.cause,
             report.raw,
@@ -43,11 +57,10 @@ class Reporter:
             report.received_at,
             report.due or report.received_at,
         )
-        stored = asyncio.get_running_loop().create_future()
+        stored: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.append((receipt, stored))
         self._arrived.set()
-        await stored
-        failpoint.hit("S14")
+        return stored
 
     async def run(self) -> None:
         async with asyncio.TaskGroup() as group:
@@ -60,9 +73,11 @@ class Reporter:
     async def _store(self) -> None:
         session = await reports.connect(self._db)
         batch: list[tuple[Receipt, asyncio.Future[None]]] = []
+        clock = asyncio.get_running_loop().time
         try:
             while True:
                 await self._arrived.wait()
+                began = clock()
                 batch, self._waiting = self._waiting[:BATCH], self._waiting[BATCH:]
                 failpoint.hit("S12")
                 applied = await reports.apply(session, [r for r, _ in batch], self._now())
@@ -70,9 +85,11 @@ class Reporter:
                 for _, stored in batch:
                     if not stored.done():
                         stored.set_result(None)
+                failpoint.hit("S14")
                 self._note(applied)
                 if not self._waiting:
                     self._arrived.clear()
+                await asyncio.sleep(rest_s(len(batch), clock() - began))
         except Exception as error:
             for _, stored in batch:
                 if not stored.done():
@@ -84,6 +101,9 @@ class Reporter:
     def _note(self, applied: reports.Applied) -> None:
         if applied.ended:
             failpoint.hit("S15")
+        for receipt, key in applied.matched:
+            if receipt.keys:
+                self._matched(receipt.channel_id, receipt.reference, receipt.keys[key])
         self._metrics.receipt("seen", applied.seen)
         self._metrics.receipt("parked", applied.parked)
         self._metrics.receipt("ended", applied.ended)

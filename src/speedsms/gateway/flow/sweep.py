@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
@@ -9,9 +10,10 @@ import structlog
 
 from speedsms.gateway.channels.base import Traits
 from speedsms.gateway.rules import state
-from speedsms.gateway.store import messages, reports, sweeps
+from speedsms.gateway.rules.senders import Lane
+from speedsms.gateway.store import attempts, reports, sweeps
+from speedsms.gateway.store.attempts import GRACE, Result
 from speedsms.gateway.store.db import Database, persist
-from speedsms.gateway.store.messages import GRACE, Result
 from speedsms.gateway.store.sweeps import SWEEPER, Left
 
 BATCH: Final = 500
@@ -19,6 +21,14 @@ _EVERY_S: Final = 1.0
 _EXPIRED_EVERY: Final = 10  # rounds: a queue with no channel up is walked, not looked up
 _TIDY_EVERY: Final = 3600
 _PATIENCE: Final = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Around:
+    """What the sweep asks of the channels. traits: by channel; next_pool: of a pool without a channel."""
+
+    traits: Callable[[], Mapping[int, Traits]]
+    next_pool: Callable[[int, int], int | None]
 
 
 def _result(left: Left, event: str, detail: str) -> Result:
@@ -31,27 +41,28 @@ def _result(left: Left, event: str, detail: str) -> Result:
         detail,
         test=left.test,
         tries=left.tries,
+        pool=left.pool,
     )
 
 
-def abandoned(left: Left, traits: Traits | None, now: datetime) -> Result:
+def abandoned(left: Left, around: Around, now: datetime) -> Result:
     """A process died between *started* and the outcome: bytes may have left (CH-2, channels §1.8)."""
     result = _result(left, "unknown", "the process that sent it died")
+    traits = around.traits().get(left.channel_id)
     if traits and traits.idempotent:
         result.event, result.again, result.repeat = "lost", now, True
     else:
-        result.look = state.unknown_look(left.lane, left.attempt, now, left.expires_at + GRACE)
+        result.look = state.unknown_look(left.lane, now, left.expires_at + GRACE)
     return result
 
 
-def overdue(left: Left, traits: Traits | None, now: datetime) -> Result:
+def overdue(left: Left, around: Around, now: datetime) -> Result:
     """By policy an unknown attempt gets one successor; at the end of life silence ends the message (ST-6)."""
     if left.expires_at + GRACE > now and left.said != "sent":
-        result = _result(left, "retried", "no answer and no receipt: one new attempt")
-        result.again = now
-        return result
+        return _successor(left, around, now)
     if left.said == "sent":
         result = _result(left, "silence", "no final receipt in its life")
+        traits = around.traits().get(left.channel_id)
         result.status, result.cause = traits.no_receipt_status if traits else state.NO_ANSWER, "no_receipt"
         return result
     result = _result(left, "silence", "unknown to the end")
@@ -59,7 +70,19 @@ def overdue(left: Left, traits: Traits | None, now: datetime) -> Result:
     return result
 
 
-def expired(left: Left, _traits: Traits | None, _now: datetime) -> Result:
+def _successor(left: Left, around: Around, now: datetime) -> Result:
+    """Once, and within its life: an OTP by the next route, never again by the same channel; others by any."""
+    pool = around.next_pool(left.pool, left.channel_id) if left.lane == Lane.OTP else left.pool
+    if pool is None or left.retried or left.expires_at <= now:
+        result = _result(left, "unknown", "no new attempt: it waits for a receipt")
+        result.look = left.expires_at + GRACE
+        return result
+    result = _result(left, "retried", "no answer and no receipt: one new attempt")
+    result.pool, result.again = pool, now
+    return result
+
+
+def expired(left: Left, _around: Around, _now: datetime) -> Result:
     result = _result(left, "refused", "its life ended in the queue")
     result.status, result.cause, result.void = state.EXPIRED, "expired", True
     return result
@@ -73,14 +96,14 @@ class Sweeper:
         db: Database,
         *,
         now: Callable[[], datetime],
-        traits: Callable[[], Mapping[int, Traits]],
+        around: Around,
         messages_days: int,
         attempts_days: int,
         log: Any = None,
     ) -> None:
         self._db = db
         self._now = now
-        self._traits = traits
+        self._around = around
         self._days = {"messages_days": messages_days, "attempts_days": attempts_days}
         self._log = log or structlog.get_logger()
 
@@ -104,7 +127,9 @@ class Sweeper:
 
     async def step(self, *, whole: bool = True, dead: bool = True) -> int:
         """Do what is due now; how many messages were touched."""
-        touched = (await self._bury_dead() if dead else 0) + await self._settle(sweeps.due_flights, overdue)
+        touched = await self._bury_dead() if dead else 0
+        touched += await self._settle(sweeps.due_flights, overdue)
+        touched += await reports.adopt(self._db, self._now())
         if whole:
             touched += await self._settle(sweeps.claim_expired, expired) + await self._complete_parts()
         return touched
@@ -131,10 +156,10 @@ class Sweeper:
                 return touched
 
     async def _record(self, session: Any, left: list[Left], rule: Any) -> None:
-        traits, now = self._traits(), self._now()
-        results = [rule(one, traits.get(one.channel_id), now) for one in left]
+        now = self._now()
+        results = [rule(one, self._around, now) for one in left]
         for start in range(0, len(results), BATCH):
-            await messages.record(session, results[start : start + BATCH], SWEEPER, now)
+            await attempts.record(session, results[start : start + BATCH], SWEEPER, now)
 
     async def _complete_parts(self) -> int:
         async with self._db.transaction() as session:

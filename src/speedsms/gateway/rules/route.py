@@ -4,7 +4,7 @@ At acceptance a message gets a pool: the set of routes that fit it. Which channe
 decided when a channel has a slot free.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -13,7 +13,10 @@ SIMULATOR_POOL: Final = 0  # test tokens reach only the simulator (SI-4)
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """One row of the routing table; an empty condition fits everything. Lower priority goes first."""
+    """One row of the routing table; an empty condition fits everything.
+
+    Lower priority goes first, and of the same priority what costs less. cost_vnd: of a part, ours to pay.
+    """
 
     id: int
     channel_id: int
@@ -22,6 +25,11 @@ class Route:
     sms_types: frozenset[int]
     carriers: frozenset[str]
     prefixes: tuple[str, ...]
+    cost_vnd: int = 0
+
+    @property
+    def rank(self) -> tuple[int, int, int]:
+        return self.priority, self.cost_vnd, self.id
 
     def fits(self, kind: str, sms_type: int, carrier: str, e164: str) -> bool:
         return (
@@ -32,23 +40,50 @@ class Route:
         )
 
 
+def misfit(route: Route, kind: str, sms_type: int, carrier: str, e164: str) -> str | None:
+    """The first condition of a route that a message does not meet, for people; None if it fits."""
+    if route.fits(kind, sms_type, carrier, e164):
+        return None
+    if kind not in route.kinds:
+        return f"it is for {_words(route.kinds)} only"
+    if route.sms_types and sms_type not in route.sms_types:
+        return f"it is for type {_words(map(str, route.sms_types))} only"
+    if route.carriers and carrier not in route.carriers:
+        return f"it is for numbers of {_words(route.carriers)} only"
+    return f"it is for numbers that begin with {_words(route.prefixes)} only"
+
+
+def _words(names: Iterable[str]) -> str:
+    return ", ".join(sorted(names))
+
+
 def fitting(routes: Iterable[Route], kind: str, sms_type: int, carrier: str, e164: str) -> tuple[int, ...]:
     """The ids of the routes that fit, best first: what names a pool."""
     found = [r for r in routes if r.fits(kind, sms_type, carrier, e164)]
-    return tuple(r.id for r in sorted(found, key=lambda r: (r.priority, r.id)))
+    return tuple(r.id for r in sorted(found, key=lambda r: r.rank))
 
 
 def pools_of(
-    channel_id: int, routes: Sequence[Route], pools: dict[int, tuple[int, ...]], healthy: frozenset[int]
+    channel_id: int, routes: Sequence[Route], pools: Mapping[int, tuple[int, ...]], healthy: frozenset[int]
 ) -> list[int]:
-    """The pools a channel may take from now: those where no better channel is healthy."""
+    """The pools a channel may take from now: those where no better channel is healthy; equals share."""
     by_id = {r.id: r for r in routes}
     mine = []
     for pool, ids in pools.items():
+        best: tuple[int, int] | None = None
         for route in (by_id[i] for i in ids if i in by_id):
+            standing = (route.priority, route.cost_vnd)
+            if best is not None and standing > best:
+                break
             if route.channel_id == channel_id:
                 mine.append(pool)
                 break
             if route.channel_id in healthy:
-                break
+                best = standing
     return mine
+
+
+def without(routes: Sequence[Route], ids: tuple[int, ...], channel_id: int) -> tuple[int, ...]:
+    """What a pool's routes are for a message that this channel has refused."""
+    refused = {r.id for r in routes if r.channel_id == channel_id}
+    return tuple(i for i in ids if i not in refused)

@@ -7,7 +7,7 @@ drawn from TRANSITIONS.
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Final
+from typing import Final, Literal
 
 
 class State(StrEnum):
@@ -104,27 +104,33 @@ REJECTED: Final = 99
 
 @dataclass(frozen=True, slots=True)
 class Ruling:
-    """What a reason of refusal leads to. pauses: the channel waits, and the try is not counted.
+    """What a reason of refusal leads to (channels §1.4).
 
-    delays_s: when it is tried again, one entry per try; then the message ends with `status`.
+    waits: the same channel again, the try is not counted.
+
+    pauses: the channel as a whole waits. delays_s: when it is tried again there, one entry per try. route:
+    when the next route is taken; "if near" is for an OTP whose life is nearly over. Else it ends, with
+    `status`.
     """
 
     status: int
     delays_s: tuple[float, ...] = ()
+    waits: bool = False
     pauses: bool = False
+    route: Literal["", "if near", "at once", "after tries", "once"] = ""
 
 
 RULINGS: Final[dict[str, Ruling]] = {
-    "throttled": Ruling(EXPIRED, pauses=True),
-    "queue_full": Ruling(EXPIRED, pauses=True),
-    "not_written": Ruling(EXPIRED, pauses=True),
-    "auth": Ruling(EXPIRED, pauses=True),
-    "no_balance": Ruling(EXPIRED, pauses=True),
-    "peer_error": Ruling(CONGESTION, (1.0, 5.0, 30.0)),
-    "sender_refused": Ruling(REJECTED),
-    "content_refused": Ruling(REJECTED),
-    "unsupported": Ruling(INCOMPATIBLE),
-    "too_long": Ruling(INCOMPATIBLE),
+    "throttled": Ruling(EXPIRED, waits=True, pauses=True, route="if near"),
+    "queue_full": Ruling(EXPIRED, waits=True, pauses=True, route="if near"),
+    "not_written": Ruling(EXPIRED, waits=True, route="at once"),
+    "auth": Ruling(EXPIRED, waits=True, pauses=True, route="at once"),
+    "no_balance": Ruling(EXPIRED, waits=True, pauses=True, route="at once"),
+    "peer_error": Ruling(CONGESTION, (1.0, 5.0, 30.0), route="after tries"),
+    "sender_refused": Ruling(REJECTED, route="at once"),
+    "content_refused": Ruling(REJECTED, route="at once"),
+    "unsupported": Ruling(INCOMPATIBLE, route="at once"),
+    "too_long": Ruling(INCOMPATIBLE, route="at once"),
     "number_refused": Ruling(NOT_IN_SERVICE),
     "opted_out": Ruling(REJECTED),
     "busy": Ruling(BUSY),
@@ -132,19 +138,17 @@ RULINGS: Final[dict[str, Ruling]] = {
     "rejected": Ruling(REJECTED),
     "expired": Ruling(EXPIRED),
     "cancelled": Ruling(CANCELLED),
-    "failed": Ruling(NO_DETAIL),
+    "failed": Ruling(NO_DETAIL, route="once"),
 }
 
 # Seconds until an unknown attempt gets its one successor, by lane; None: never (channels §1.8).
 _UNKNOWN_S: Final[dict[int, float | None]] = {0: 5.0, 1: 35.0, 2: 120.0, 3: None}
 
 
-def unknown_look(lane: int, attempt: int, now: datetime, end: datetime) -> datetime:
-    """When an unknown attempt is looked at again: by its lane's policy once, then at the end of life."""
+def unknown_look(lane: int, now: datetime, end: datetime) -> datetime:
+    """When an unknown attempt is looked at again: by its lane's policy, else at the end of life."""
     delay_s = _UNKNOWN_S[lane]
-    if delay_s is None or attempt > 1:
-        return end
-    return min(now + timedelta(seconds=delay_s), end)
+    return end if delay_s is None else min(now + timedelta(seconds=delay_s), end)
 
 
 def is_final(tp_status: int) -> bool:

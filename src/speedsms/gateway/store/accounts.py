@@ -182,8 +182,8 @@ class Directory:
             "SELECT kind, sms_type, carrier, country, price_vnd, refund_on_failure FROM price"
         )
         routes = await self._db.read(
-            "SELECT r.id, channel_id, priority, kinds, sms_types, carriers, prefixes FROM route r"
-            " JOIN channel c ON c.id = r.channel_id WHERE c.enabled ORDER BY priority, r.id"
+            "SELECT r.id, channel_id, priority, kinds, sms_types, carriers, prefixes, cost_vnd FROM route r"
+            " JOIN channel c ON c.id = r.channel_id WHERE c.enabled ORDER BY priority, cost_vnd, r.id"
         )
         pools = await self._db.read("SELECT id, routes FROM pool")
         ported = await self._db.read("SELECT EXISTS (SELECT FROM portability)")
@@ -195,8 +195,8 @@ class Directory:
                 if back
             ),
             tuple(
-                Route(i, c, p, frozenset(k), frozenset(t), frozenset(o), tuple(x))
-                for i, c, p, k, t, o, x in routes
+                Route(i, c, p, frozenset(k), frozenset(t), frozenset(o), tuple(x), vnd)
+                for i, c, p, k, t, o, x, vnd in routes
             ),
             {tuple(ids): pool for pool, ids in pools},
             ported[0][0],
@@ -205,6 +205,10 @@ class Directory:
     async def pool(self, tariff: Tariff, kind: str, sms_type: int, carrier: str, e164: str) -> int:
         """The pool of a message; a set of routes seen for the first time gets its number now."""
         routes = fitting(tariff.routes, kind, sms_type, carrier, e164)
+        return await self.intern(tariff, routes)
+
+    async def intern(self, tariff: Tariff, routes: tuple[int, ...]) -> int:
+        """The number of a set of routes."""
         if (pool := tariff.pools.get(routes)) is None:
             rows = await self._db.rows(
                 "INSERT INTO pool (routes) VALUES (%(routes)s::int[])"

@@ -12,6 +12,7 @@ from typing import Final
 from uuid import UUID
 
 from speedsms.gateway.rules.webhook import Incoming, Report, Webhook
+from speedsms.gateway.store.columns import column, each, sparse
 from speedsms.gateway.store.db import Connection, Database, Row, fetch
 from speedsms.gateway.store.messages import tran_id_of
 
@@ -125,9 +126,12 @@ _COLUMNS: Final = "account_id, event_id, kind, subject, status, sequence, phone_
 
 _SETTLE: Final = f"""
 WITH tried AS MATERIALIZED (
-    SELECT * FROM unnest(%(endpoint)s::int[], %(due)s::timestamptz[], %(id)s::bigint[], %(at)s::timestamptz[],
-        %(http_status)s::smallint[], %(duration_ms)s::int[], %(outcome)s::text[], %(detail)s::text[],
-        %(next_due)s::timestamptz[], %(buried)s::text[])
+    SELECT endpoint_id, due, id, at, http_status, duration_ms, outcome, coalesce(detail, '') AS detail,
+        next_due, buried
+    FROM unnest({each("endpoint", "int")}, {each("due", "timestamptz")}, {each("id", "bigint")},
+        {each("at", "timestamptz")}, {each("http_status", "smallint")}, {each("duration_ms", "int")},
+        {each("outcome", "text")}, {each("detail", "text")}, {each("next_due", "timestamptz")},
+        {each("buried", "text")})
     AS t(endpoint_id, due, id, at, http_status, duration_ms, outcome, detail, next_due, buried)),
 gone AS (
     DELETE FROM outbox o USING tried t WHERE o.endpoint_id = t.endpoint_id AND o.due = t.due AND o.id = t.id
@@ -142,22 +146,27 @@ INSERT INTO attempt_log SELECT account_id, kind, subject, event_id, endpoint_id,
     duration_ms, outcome, detail, next_due FROM gone"""
 
 
+def _line(detail: str) -> str:
+    """A reply is shown as text of several lines; only what a joined column does not take is replaced."""
+    return detail.replace("\0", "\ufffd").replace("\x1f", "\ufffd")
+
+
 async def settle(connection: Connection, tried: Sequence[Tried]) -> None:
     """Write what came of attempts, in one statement; saying it twice changes nothing."""
     await fetch(
         connection,
         _SETTLE,
         {
-            "endpoint": [t.row.endpoint_id for t in tried],
-            "due": [t.row.due for t in tried],
-            "id": [t.row.id for t in tried],
-            "at": [t.at for t in tried],
-            "http_status": [t.http_status for t in tried],
-            "duration_ms": [t.duration_ms for t in tried],
-            "outcome": [t.outcome for t in tried],
-            "detail": [t.detail for t in tried],
-            "next_due": [t.next_due for t in tried],
-            "buried": [t.buried for t in tried],
+            "endpoint": column(t.row.endpoint_id for t in tried),
+            "due": column(t.row.due for t in tried),
+            "id": column(t.row.id for t in tried),
+            "at": column(t.at for t in tried),
+            "http_status": sparse(t.http_status for t in tried),
+            "duration_ms": column(t.duration_ms for t in tried),
+            "outcome": column(t.outcome for t in tried),
+            "detail": column(_line(t.detail) for t in tried),
+            "next_due": sparse(t.next_due for t in tried),
+            "buried": sparse(t.buried for t in tried),
         },
     )
 

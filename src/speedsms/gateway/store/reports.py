@@ -1,27 +1,36 @@
-"""What carriers say later: stored raw, matched, folded over parts, ended — one statement per batch (design
-§7).
-"""
+"""What carriers say later: matched, folded over parts, ended, or parked — a batch at a time (design §7)."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
+from msgspec import Struct
+
+from speedsms.gateway.store.columns import column, each, sparse, tame
 from speedsms.gateway.store.db import Connection, Database, fetch
+from speedsms.gateway.store.messages import request_id
 
-ORPHAN_LIFE: Final = timedelta(hours=72)  # SM-33
+_REFERENCE_LIFE: Final = timedelta(days=10)  # older ones are dropped with their week
+_TOMORROW: Final = timedelta(days=1)
+_ANSWER_S: Final = 70.0  # a submit is answered, or has timed out, within a minute (channels §3.2)
 
 
-@dataclass(frozen=True, slots=True)
-class Receipt:
-    """One report of one part, from channel `channel_id`. due: not to be looked at before."""
+class Receipt(Struct, frozen=True):
+    """One report of one part, from channel `channel_id`. It names its message itself, or by one of its keys.
+
+    number: whom it is about, None if it does not say. whole: it stands for all parts of its message. due: not
+    to be looked at before.
+    """
 
     channel_id: int
     reference: str
+    keys: tuple[str, ...]
+    number: int | None
     message: int | None
     attempt: int
     part: int
     parts: int
+    whole: bool
     status: int | None
     cause: str
     raw: bytes
@@ -30,66 +39,82 @@ class Receipt:
     due: datetime
 
 
-_COLUMNS: Final = (
-    "channel_id, reference, message, attempt, part, parts, status, cause, raw, peer_time, received_at, due"
-)
 _FROM_PEERS: Final = f"""
 WITH x AS MATERIALIZED (
-    SELECT * FROM unnest(%(channel)s::int[], %(reference)s::text[], %(message)s::bigint[],
-        %(attempt)s::smallint[],
-        %(part)s::smallint[], %(parts)s::smallint[], %(status)s::smallint[], %(cause)s::text[],
-            %(raw)s::bytea[],
-        %(peer_time)s::timestamptz[], %(received)s::timestamptz[], %(due)s::timestamptz[])
-    AS x({_COLUMNS})),
+    SELECT n, channel_id, string_to_array(keys, chr(30)) AS keys, number, message, attempt, part, parts,
+        whole, status, coalesce(cause, '') AS cause, peer_time, received_at
+    FROM unnest({each("channel", "int")}, {each("keys", "text")}, {each("number", "bigint")},
+        {each("message", "bigint")}, {each("attempt", "smallint")}, {each("part", "smallint")},
+        {each("parts", "smallint")}, {each("whole", "bool")}, {each("status", "smallint")},
+        {each("cause", "text")}, {each("peer_time", "timestamptz")}, {each("received", "timestamptz")})
+    WITH ORDINALITY
+    AS x(channel_id, keys, number, message, attempt, part, parts, whole, status, cause, peer_time,
+        received_at, n)),
 """
-_FROM_PARKED: Final = f"""
+_FROM_PARKED: Final = """
 WITH x AS MATERIALIZED (
-    DELETE FROM receipt WHERE id IN (
-        SELECT id FROM receipt WHERE due <= %(at)s ORDER BY due LIMIT %(most)s FOR UPDATE SKIP LOCKED)
-    RETURNING {_COLUMNS}),
+    SELECT id AS n, channel_id, keys, number, message, attempt, part, parts, whole, status, cause, peer_time,
+        received_at
+    FROM receipt WHERE due <= %(at)s ORDER BY due LIMIT %(most)s FOR UPDATE SKIP LOCKED),
 """
-# seen: receipts with the message they are about, null if they name none yet or are not due. A message is as
-# good
-# as its worst part: one failed part ends it at once, else all parts must be done (ST-4). The first final row
-# wins; later ones that contradict it are corrections: written down, but neither money nor status moves
-# (ST-3).
+# named: the parts that each receipt may be about. An id is looked for on its channel, with its number, while
+# it is young enough; carriers use ids again (channels §3.11). chosen: where several fit, the one that is not
+# final, if only one is; else the last of them, which this receipt repeats. A receipt that finds nothing is
+# given back to be parked, and so is one for a message that is final already, when it is looked at first: its
+# id may have been given again, to a message whose answer is not written yet.
+#
+# A message is as good as its worst part: one failed part ends it at once, else all parts must be done (ST-4).
+# The first final row wins; later ones that contradict it are corrections: written down, but neither money nor
+# status moves (ST-3). A reference is written together with the post of its message's money; only what names
+# its message itself, or one part of several, may come before that.
 #
 # Tables are looked into by LATERAL … LIMIT, row by row through their indexes; everything else meets in hash
 # joins, for which nested loops are switched off (`connect`): the planner takes each of these sets for one
 # row.
-_APPLY: Final = f"""
-seen AS MATERIALIZED (
-    SELECT x.*, r.message AS about, r.attempt AS try, r.part AS piece, r.parts AS pieces
-    FROM x LEFT JOIN LATERAL (
-        SELECT r.message, r.attempt, r.part, r.parts FROM reference r
-        WHERE x.message IS NULL AND r.channel_id = x.channel_id AND r.reference = x.reference
-        UNION ALL SELECT x.message, x.attempt, x.part, x.parts WHERE x.message IS NOT NULL
-        LIMIT 1) r ON x.due <= %(at)s),
-parked AS (
-    INSERT INTO receipt ({_COLUMNS})
-    SELECT channel_id, reference, message, attempt, part, parts, status, cause, raw, peer_time, received_at,
-        CASE WHEN due > %(at)s THEN due
-             ELSE %(at)s + greatest(interval '1 second', least((%(at)s - received_at) / 2,
-                 interval '10 minutes')) END
-    FROM seen WHERE about IS NULL
-    RETURNING due),
-f AS MATERIALIZED (
-    SELECT seen.*, q.account_id, q.test, m.price_vnd, m.refund, m.number, n.status AS old_status,
-        CASE WHEN seen.status < 32 THEN 0 ELSE seen.status END AS folded,
-        seen.status < 32 OR seen.status >= 64 AS ends
-    FROM seen
+_APPLY: Final = """
+named AS MATERIALIZED (
+    SELECT x.n, r.message AS about, r.attempt AS try, r.part AS piece,
+        CASE WHEN x.whole THEN 1 ELSE r.parts END AS pieces, r.account_id, r.number AS phone, r.test,
+        r.parts > 1 AS early, array_position(x.keys, r.key) AS rule
+    FROM x CROSS JOIN LATERAL (
+        SELECT * FROM reference
+        WHERE reference.channel_id = x.channel_id AND key = ANY(x.keys)
+            AND (x.number IS NULL OR reference.number = x.number)
+            AND message BETWEEN %(oldest)s AND %(newest)s AND until > %(at)s LIMIT 8) r
+    WHERE x.message IS NULL
+    UNION ALL
+    SELECT x.n, x.message, x.attempt, x.part, CASE WHEN x.whole THEN 1 ELSE x.parts END, q.account_id,
+        m.number, q.test, true, 0
+    FROM x
     CROSS JOIN LATERAL (
         SELECT account_id, test FROM request
-        WHERE tran_id = tran_id_of(about >> 7) AND id = about >> 7 LIMIT 1) q
+        WHERE tran_id = tran_id_of(x.message >> 7) AND id = x.message >> 7 LIMIT 1) q
     CROSS JOIN LATERAL (
-        SELECT price_vnd, refund, number FROM message WHERE account_id = q.account_id AND id = about
-            LIMIT 1) m
-    LEFT JOIN LATERAL (
-        SELECT status FROM final WHERE account_id = q.account_id AND final.message = about LIMIT 1) n ON true
-    WHERE about IS NOT NULL),
+        SELECT number FROM message WHERE account_id = q.account_id AND id = x.message LIMIT 1) m
+    WHERE x.message IS NOT NULL),
+several AS MATERIALIZED (SELECT n FROM named GROUP BY n HAVING count(*) > 1),
+judged AS MATERIALIZED (
+    SELECT named.*, o.status AS old,
+        count(*) FILTER (WHERE o.status IS NULL) OVER (PARTITION BY n, rule) AS same
+    FROM named LEFT JOIN LATERAL (
+        SELECT status FROM final
+        WHERE final.account_id = named.account_id AND final.message = about LIMIT 1) o ON true
+    WHERE n = ANY(ARRAY(SELECT n FROM several))),
+chosen AS (
+    SELECT named.* FROM named WHERE n <> ALL(ARRAY(SELECT n FROM several))
+    UNION ALL
+    SELECT n, about, try, piece, pieces, account_id, phone, test, early, rule FROM (
+        SELECT DISTINCT ON (n) * FROM judged ORDER BY n, old IS NOT NULL, rule, about DESC) best
+    WHERE old IS NOT NULL OR same = 1),
+f AS MATERIALIZED (
+    SELECT x.channel_id, x.status, x.cause, x.peer_time, x.received_at, chosen.*,
+        CASE WHEN x.status < 32 THEN 0 ELSE x.status END AS folded, x.status < 32 OR x.status >= 64 AS ends
+    FROM x JOIN chosen USING (n)),
 fresh AS MATERIALIZED (
     SELECT DISTINCT ON (about, try, piece) about, try, piece, folded FROM f
-    WHERE pieces > 1 AND ends AND old_status IS NULL ORDER BY about, try, piece, received_at),
+    WHERE pieces > 1 AND ends AND NOT EXISTS (
+        SELECT FROM final WHERE final.account_id = f.account_id AND final.message = f.about)
+    ORDER BY about, try, piece, received_at),
 said AS (
     SELECT about, try, piece, folded FROM fresh
     UNION SELECT fresh.about, fresh.try, p.part, p.status FROM fresh CROSS JOIN LATERAL (
@@ -100,9 +125,8 @@ whole AS (
 verdict AS MATERIALIZED (
     SELECT DISTINCT ON (f.about) f.*, CASE WHEN f.pieces = 1 THEN f.folded ELSE whole.status END AS end_status
     FROM f LEFT JOIN whole ON whole.about = f.about AND whole.try = f.try
-    WHERE f.ends AND f.old_status IS NULL
-        AND (f.pieces = 1 OR whole.status >= 64 OR whole.parts = f.pieces)
-    ORDER BY f.about, f.received_at, f.part),
+    WHERE f.ends AND (f.pieces = 1 OR whole.status >= 64 OR whole.parts = f.pieces)
+    ORDER BY f.about, f.received_at, f.n),
 into_part AS (
     INSERT INTO part_final SELECT about, try, piece, folded FROM fresh
     WHERE about NOT IN (SELECT about FROM verdict) ON CONFLICT DO NOTHING),
@@ -116,12 +140,16 @@ landed AS (
 folded_parts AS (
     DELETE FROM part_final WHERE message = ANY(ARRAY(SELECT about FROM verdict WHERE pieces > 1))),
 posted AS (
-    INSERT INTO transfer SELECT account_id, about, 1, 3, 3, 4, price_vnd, %(at)s FROM verdict WHERE NOT test
-    ON CONFLICT DO NOTHING),
+    INSERT INTO transfer SELECT verdict.account_id, about, 1, 3, 3, 4, m.price_vnd, %(at)s
+    FROM verdict CROSS JOIN LATERAL (
+        SELECT price_vnd FROM message WHERE account_id = verdict.account_id AND id = about LIMIT 1) m
+    WHERE early AND NOT test ON CONFLICT DO NOTHING),
 refunded AS (
-    INSERT INTO transfer SELECT account_id, about, 2, 5, 4, 2, price_vnd, %(at)s FROM verdict
-    WHERE refund AND NOT test AND price_vnd > 0 AND about = ANY(ARRAY(SELECT message FROM ended
-        WHERE status >= 64))
+    INSERT INTO transfer SELECT ended.account_id, ended.message, 2, 5, 4, 2, m.price_vnd, %(at)s
+    FROM ended JOIN verdict ON verdict.about = ended.message CROSS JOIN LATERAL (
+        SELECT price_vnd, refund FROM message
+        WHERE account_id = ended.account_id AND id = ended.message LIMIT 1) m
+    WHERE ended.status >= 64 AND NOT test AND m.refund AND m.price_vnd > 0
     ON CONFLICT DO NOTHING RETURNING account_id, amount_vnd),
 back AS (SELECT account_id, sum(amount_vnd) AS vnd FROM refunded GROUP BY account_id),
 locked AS MATERIALIZED (
@@ -129,58 +157,92 @@ locked AS MATERIALIZED (
 given AS (
     UPDATE account SET balance_vnd = balance_vnd + (SELECT vnd FROM back WHERE back.account_id = account.id)
     WHERE id = ANY(ARRAY(SELECT id FROM locked))),
+late AS MATERIALIZED (
+    SELECT f.*, o.status AS old FROM f LEFT JOIN LATERAL (
+        SELECT status FROM final
+        WHERE final.account_id = f.account_id AND final.message = f.about LIMIT 1) o ON true
+    WHERE NOT ends OR (pieces = 1 AND about <> ALL(ARRAY(SELECT message FROM ended)))),
 temporary AS (
-    SELECT DISTINCT ON (about) f.* FROM f
-    WHERE NOT ends AND status >= 32 AND old_status IS NULL AND about NOT IN (SELECT about FROM verdict)
+    SELECT DISTINCT ON (about) late.* FROM late
+    WHERE NOT ends AND status >= 32 AND old IS NULL AND about NOT IN (SELECT about FROM verdict)
         AND status IS DISTINCT FROM (
-            SELECT e.status FROM event e WHERE e.account_id = f.account_id AND e.message = f.about
+            SELECT e.status FROM event e WHERE e.account_id = late.account_id AND e.message = late.about
                 AND e.kind = 'temporary' ORDER BY e.at DESC LIMIT 1)
     ORDER BY about, received_at DESC),
+again AS (SELECT n FROM late WHERE ends AND NOT test AND rule > 0 AND received_at > %(fresh)s),
 into_event AS (
     INSERT INTO event (account_id, message, at, kind, attempt, channel_id, status, started_at, detail)
     SELECT account_id, about, %(at)s, 'temporary', try, channel_id, status, peer_time, cause FROM temporary
     UNION ALL
-    SELECT account_id, about, %(at)s, 'correction', try, channel_id, folded, peer_time, cause FROM f
-    WHERE ends AND pieces = 1 AND folded <> old_status),
+    SELECT account_id, about, %(at)s, 'correction', try, channel_id, folded, peer_time, cause FROM late
+    WHERE ends AND folded <> old AND n NOT IN (SELECT n FROM again)),
 news AS MATERIALIZED (
     SELECT account_id, message, status, gen_random_uuid() AS event_id FROM ended
     UNION ALL SELECT account_id, about, status, gen_random_uuid() FROM temporary),
+hooks AS MATERIALIZED (
+    SELECT p.id, p.account_id, a.form FROM endpoint p
+    CROSS JOIN LATERAL (
+        SELECT coalesce(settings->>'phone_form', 'national') AS form FROM account
+        WHERE account.id = p.account_id LIMIT 1) a
+    WHERE p.account_id = ANY(ARRAY(SELECT DISTINCT account_id FROM news)) AND event = 'report' AND enabled),
 into_outbox AS (
     INSERT INTO outbox (endpoint_id, due, account_id, event_id, kind, subject, status, sequence, phone_form,
         created_at)
-    SELECT p.id, %(at)s, news.account_id, news.event_id, 'report', news.message, news.status, 1 + t.said,
-        a.form, %(at)s
-    FROM news
-    CROSS JOIN LATERAL (
-        SELECT id FROM endpoint WHERE endpoint.account_id = news.account_id AND event = 'report' AND enabled
-        LIMIT 100) p
-    CROSS JOIN LATERAL (
-        SELECT coalesce(settings->>'phone_form', 'national') AS form FROM account
-        WHERE account.id = news.account_id LIMIT 1) a
+    SELECT hooks.id, %(at)s, news.account_id, news.event_id, 'report', news.message, news.status, 1 + t.said,
+        hooks.form, %(at)s
+    FROM news JOIN hooks ON hooks.account_id = news.account_id
     CROSS JOIN LATERAL (
         SELECT count(*) AS said FROM event e WHERE e.account_id = news.account_id AND e.message = news.message
             AND e.kind = 'temporary' LIMIT 1) t
     -- The magic number 84000000009 asks for the same webhook twice (protocol §16).
     CROSS JOIN LATERAL generate_series(1, CASE WHEN news.message = ANY(ARRAY(
-        SELECT about FROM f WHERE number = 84000000009)) THEN 2 ELSE 1 END)
+        SELECT about FROM f WHERE phone = 84000000009)) THEN 2 ELSE 1 END)
     RETURNING 1)
-SELECT (SELECT count(*) FROM x), (SELECT count(*) FROM ended), (SELECT count(*) FROM parked),
-    (SELECT min(due) FROM parked), CASE WHEN EXISTS (SELECT FROM into_outbox) THEN pg_notify('outbox', '') END
 """
-_APPLY_NEW: Final = _FROM_PEERS + _APPLY
-_APPLY_PARKED: Final = _FROM_PARKED + _APPLY
+_ANSWER: Final = """
+SELECT (SELECT count(*) FROM x), (SELECT count(*) FROM ended),
+    ARRAY(SELECT n FROM x WHERE n <> ALL(ARRAY(SELECT n FROM chosen)) UNION ALL SELECT n FROM again),
+    ARRAY(SELECT n * 8 + rule FROM f WHERE rule > 0 LIMIT 20),
+    CASE WHEN EXISTS (SELECT FROM into_outbox) THEN pg_notify('outbox', '') END
+"""
+_MATCHED: Final = """,
+gone AS (DELETE FROM receipt WHERE id = ANY(ARRAY(SELECT n FROM chosen)))
+"""
+_APPLY_NEW: Final = _FROM_PEERS + _APPLY + _ANSWER
+_APPLY_PARKED: Final = _FROM_PARKED + _APPLY + _MATCHED + _ANSWER
+# A mapping may come as late as an answer: until then a receipt is looked at every few seconds, then rarely.
+_LATER: Final = f"""
+%(at)s + CASE WHEN %(at)s - received_at < interval '{_ANSWER_S:.0f} seconds'
+    THEN least(greatest((%(at)s - received_at) / 2, interval '1 second'), interval '4 seconds')
+    ELSE least((%(at)s - received_at) / 2, interval '10 minutes') END
+"""
+_PARK: Final = f"""
+INSERT INTO receipt (channel_id, reference, keys, number, message, attempt, part, parts, whole, status, cause,
+    raw, peer_time, received_at, due)
+SELECT channel_id, reference, string_to_array(keys, chr(30)), number, message, attempt, part, parts, whole,
+    status, cause, raw, peer_time, received_at, CASE WHEN due > %(at)s THEN due ELSE {_LATER} END
+FROM unnest(%(channel)s::int[], %(reference)s::text[], %(keys)s::text[], %(number)s::bigint[],
+    %(message)s::bigint[], %(attempt)s::smallint[], %(part)s::smallint[], %(parts)s::smallint[],
+    %(whole)s::bool[], %(status)s::smallint[], %(cause)s::text[], %(raw)s::bytea[],
+    %(peer_time)s::timestamptz[], %(received)s::timestamptz[], %(due)s::timestamptz[])
+AS x(channel_id, reference, keys, number, message, attempt, part, parts, whole, status, cause, raw, peer_time,
+    received_at, due)
+RETURNING due
+"""
+_PARK_AGAIN: Final = f"UPDATE receipt SET due = {_LATER} WHERE id = ANY(%(ids)s) RETURNING due"
 
 
-@dataclass(frozen=True, slots=True)
-class Applied:
-    """seen: receipts looked at; ended: messages made final; parked: kept for later, the first due at
-    next_due.
+class Applied(Struct, frozen=True):
+    """seen: receipts looked at; ended: messages made final; parked: kept, the first until next_due.
+
+    matched: a few that were found by a key of theirs, and which of their keys it was.
     """
 
     seen: int
     ended: int
     parked: int
     next_due: datetime | None
+    matched: tuple[tuple[Receipt, int], ...] = ()
 
 
 async def connect(db: Database) -> Connection:
@@ -190,29 +252,118 @@ async def connect(db: Database) -> Connection:
     return connection
 
 
+def _keys(receipt: Receipt) -> str:
+    return "\x1e".join(map(tame, receipt.keys or (receipt.reference,)))
+
+
+def _window(at: datetime) -> dict[str, object]:
+    """Between which messages a receipt may look, and since when it counts as just come."""
+    return {
+        "at": at,
+        "oldest": first_message(at - _REFERENCE_LIFE),
+        "newest": first_message(at + _TOMORROW),
+        "fresh": at - timedelta(seconds=1),
+    }
+
+
 async def apply(connection: Connection, receipts: Sequence[Receipt], at: datetime) -> Applied:
     """Store and apply receipts; after it returns the peer may be answered."""
-    names = [
-        "channel",
-        "reference",
-        "message",
-        "attempt",
-        "part",
-        "parts",
-        "status",
-        "cause",
-        "raw",
-        "peer_time",
-        "received",
-        "due",
-    ]
-    fields = _COLUMNS.split(", ")
-    params = {name: [getattr(r, f) for r in receipts] for name, f in zip(names, fields, strict=True)}
-    rows = await fetch(connection, _APPLY_NEW, params | {"at": at})
-    return Applied(*rows[0][:4])
+    now = [r for r in receipts if r.due <= at]
+    parked = [r for r in receipts if r.due > at]
+    ended, matched = 0, tuple[tuple[Receipt, int], ...]()
+    if now:
+        params = _window(at) | {
+            "channel": column(r.channel_id for r in now),
+            "keys": column(map(_keys, now)),
+            "number": sparse(r.number for r in now),
+            "message": sparse(r.message for r in now),
+            "attempt": column(r.attempt for r in now),
+            "part": column(r.part for r in now),
+            "parts": column(r.parts for r in now),
+            "whole": column(r.whole for r in now),
+            "status": sparse(r.status for r in now),
+            "cause": column(tame(r.cause) for r in now),
+            "peer_time": sparse(r.peer_time for r in now),
+            "received": column(r.received_at for r in now),
+        }
+        ((_, ended, unmatched, found, _),) = await fetch(connection, _APPLY_NEW, params)
+        parked += [now[n - 1] for n in unmatched]
+        matched = tuple((now[n // 8 - 1], n % 8 - 1) for n in found)
+    return Applied(len(receipts), ended, len(parked), await _park(connection, parked, at), matched)
+
+
+async def _park(connection: Connection, receipts: Sequence[Receipt], at: datetime) -> datetime | None:
+    if not receipts:
+        return None
+    params: dict[str, object] = {
+        "at": at,
+        "channel": [r.channel_id for r in receipts],
+        "reference": [tame(r.reference) for r in receipts],
+        "keys": list(map(_keys, receipts)),
+        "number": [r.number for r in receipts],
+        "message": [r.message for r in receipts],
+        "attempt": [r.attempt for r in receipts],
+        "part": [r.part for r in receipts],
+        "parts": [r.parts for r in receipts],
+        "whole": [r.whole for r in receipts],
+        "status": [r.status for r in receipts],
+        "cause": [tame(r.cause) for r in receipts],
+        "raw": [r.raw for r in receipts],
+        "peer_time": [r.peer_time for r in receipts],
+        "received": [r.received_at for r in receipts],
+        "due": [r.due for r in receipts],
+    }
+    rows = await fetch(connection, _PARK, params)
+    return min((row[0] for row in rows), default=None)
 
 
 async def apply_parked(connection: Connection, at: datetime, most: int) -> Applied:
     """Look again at receipts that are due."""
-    rows = await fetch(connection, _APPLY_PARKED, {"at": at, "most": most})
-    return Applied(*rows[0][:4])
+    async with connection.transaction():
+        ((seen, ended, unmatched, _, _),) = await fetch(
+            connection, _APPLY_PARKED, _window(at) | {"most": most}
+        )
+        rows = await fetch(connection, _PARK_AGAIN, {"at": at, "ids": unmatched}) if unmatched else []
+    return Applied(seen, ended, len(rows), min((row[0] for row in rows), default=None))
+
+
+# An attempt without answer has no id, so this is the only way its receipt can find it: exactly one part to
+# that number is unknown on that channel, and none to it waits for an answer (channels §1.8).
+_ADOPT: Final = """
+WITH lost AS MATERIALIZED (
+    SELECT DISTINCT ON (r.channel_id, r.number) r.id, r.channel_id, r.number, d.message, d.attempt, d.part,
+        d.parts
+    FROM doubt d JOIN receipt r ON r.channel_id = d.channel_id AND r.number = d.number
+    WHERE r.message IS NULL AND d.until > %(at)s AND NOT EXISTS (
+        SELECT FROM final n WHERE n.account_id = d.account_id AND n.message = d.message)
+    ORDER BY r.channel_id, r.number, r.received_at),
+sole AS (
+    SELECT lost.* FROM lost WHERE (
+        SELECT count(*) FROM doubt d WHERE d.channel_id = lost.channel_id AND d.number = lost.number
+            AND d.until > %(at)s AND NOT EXISTS (
+                SELECT FROM final n WHERE n.account_id = d.account_id AND n.message = d.message)) = 1
+    AND NOT EXISTS (
+        SELECT FROM flight f JOIN message m ON m.account_id = f.account_id AND m.id = f.message
+        WHERE f.channel_id = lost.channel_id AND m.number = lost.number
+            AND f.started_at > %(at)s - interval '70 seconds'
+            AND NOT EXISTS (SELECT FROM event e WHERE e.account_id = f.account_id AND e.message = f.message
+                AND e.attempt = f.attempt))),
+taken AS (
+    DELETE FROM doubt d USING sole WHERE d.message = sole.message AND d.attempt = sole.attempt
+        AND d.part = sole.part)
+UPDATE receipt r SET message = sole.message, attempt = sole.attempt, part = sole.part, parts = sole.parts,
+    due = %(at)s
+FROM sole WHERE r.id = sole.id RETURNING r.id
+"""
+
+
+async def adopt(db: Database, at: datetime) -> int:
+    """Give unmatched receipts to the unknown attempts they must be about; how many found one."""
+    if not (await db.read("SELECT EXISTS (SELECT FROM doubt) AND EXISTS (SELECT FROM receipt)"))[0][0]:
+        return 0
+    return len(await db.rows(_ADOPT, at=at))
+
+
+def first_message(moment: datetime) -> int:
+    """The lowest id of a message accepted at that moment."""
+    return request_id(0, moment) << 7

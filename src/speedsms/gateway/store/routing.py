@@ -38,6 +38,7 @@ class ChannelRow:
     settings: dict[str, Any]
     enabled: bool
     health: dict[str, Any]
+    declared: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,10 +46,12 @@ class RouteRow:
     id: int
     channel: str
     priority: int
+    cost_vnd: int
     kinds: list[str]
     sms_types: list[int]
     carriers: list[str]
     prefixes: list[str]
+    declared: bool
 
 
 # ---------------------------------------------------------------- prices
@@ -117,8 +120,16 @@ async def set_channel(
 
 async def channels(connection: Connection) -> list[ChannelRow]:
     """All of them, by id."""
-    sql = "SELECT id, name, kind, settings, enabled, health FROM channel ORDER BY id"
+    sql = "SELECT id, name, kind, settings, enabled, health, declared FROM channel ORDER BY id"
     return [ChannelRow(*row) for row in await fetch(connection, sql)]
+
+
+async def channel(connection: Connection, name: str) -> ChannelRow:
+    """Raises AdminFailed."""
+    known = {row.name: row for row in await channels(connection)}
+    if name not in known:
+        raise AdminFailed(f"there is no channel {name}", f"there are {', '.join(known)}")
+    return known[name]
 
 
 async def tell_health(db: Database, channel_id: int, state: str, cause: str, since: datetime) -> None:
@@ -128,8 +139,14 @@ async def tell_health(db: Database, channel_id: int, state: str, cause: str, sin
         **({"cause": cause} if cause else {}),
         "since": since.isoformat(timespec="seconds"),
     }
-    sql = "UPDATE channel SET health = %(health)s WHERE id = %(id)s"
+    sql = "UPDATE channel SET health = health - 'cause' || %(health)s WHERE id = %(id)s"
     await db.execute(sql, health=Jsonb(health), id=channel_id)
+
+
+async def tell_figures(db: Database, channel_id: int, figures: Mapping[str, object]) -> None:
+    """What it has counted and measured, beside its health."""
+    sql = "UPDATE channel SET health = health || %(figures)s WHERE id = %(id)s"
+    await db.execute(sql, figures=Jsonb(dict(figures)), id=channel_id)
 
 
 async def add_route(
@@ -137,31 +154,27 @@ async def add_route(
     channel: str,
     *,
     priority: int = 100,
+    cost_vnd: int = 0,
     kinds: Iterable[str] = ("sms",),
     sms_types: Iterable[int] = (),
     carriers: Iterable[str] = (),
     prefixes: Iterable[str] = (),
 ) -> int:
     """The id of the route; the same conditions again give the same one. Raises AdminFailed."""
-    names = [name.lower() for name in carriers]
-    if unknown := {name.upper() for name in names} - set(Carrier.__members__):
-        raise AdminFailed(
-            f"unknown carrier {min(unknown).lower()}",
-            f"choose among {_CARRIERS}",
-        )
     channel_id = await one(
         connection, "SELECT id FROM channel WHERE name = %(c)s", f"channel {channel}", c=channel
     )
     params = {
         "channel": channel_id,
         "priority": priority,
+        "cost": cost_vnd,
         "kinds": list(kinds),
         "types": list(sms_types),
-        "carriers": names,
+        "carriers": known_carriers(carriers),
         "prefixes": list(prefixes),
     }
-    columns = "channel_id, priority, kinds, sms_types, carriers, prefixes"
-    values = """%(channel)s::int, %(priority)s::int, %(kinds)s::text[], %(types)s::smallint[],
+    columns = "channel_id, priority, cost_vnd, kinds, sms_types, carriers, prefixes"
+    values = """%(channel)s::int, %(priority)s::int, %(cost)s::int, %(kinds)s::text[], %(types)s::smallint[],
                 %(carriers)s::text[], %(prefixes)s::text[]"""
     sql = f"SELECT id FROM route WHERE ({columns}) = ({values})"
     rows = await fetch(connection, sql, params) or await fetch(
@@ -171,6 +184,14 @@ async def add_route(
     return int(rows[0][0])
 
 
+def known_carriers(names: Iterable[str]) -> list[str]:
+    """In lower case. Raises AdminFailed."""
+    lower = [name.lower() for name in names]
+    if unknown := {name.upper() for name in lower} - set(Carrier.__members__):
+        raise AdminFailed(f"unknown carrier {min(unknown).lower()}", f"choose among {_CARRIERS}")
+    return lower
+
+
 async def remove_route(connection: Connection, route_id: int) -> None:
     """Messages that no other route fits wait until they expire. Raises AdminFailed."""
     await change_one(connection, "DELETE FROM route WHERE id = %(id)s", f"route {route_id}", id=route_id)
@@ -178,9 +199,15 @@ async def remove_route(connection: Connection, route_id: int) -> None:
 
 async def routes(connection: Connection) -> list[RouteRow]:
     """In the order in which they are tried."""
-    sql = """SELECT r.id, c.name, priority, kinds, sms_types, carriers, prefixes
-             FROM route r JOIN channel c ON c.id = channel_id ORDER BY priority, r.id"""
+    sql = """SELECT r.id, c.name, priority, cost_vnd, kinds, sms_types, carriers, prefixes, r.declared
+             FROM route r JOIN channel c ON c.id = channel_id ORDER BY priority, cost_vnd, r.id"""
     return [RouteRow(*row) for row in await fetch(connection, sql)]
+
+
+async def worker_runs(connection: Connection) -> bool:
+    """Whether any process sends: without one, what is said of channels' health is old."""
+    sql = "SELECT EXISTS (SELECT FROM node WHERE role = 'worker' AND lease_until > now())"
+    return bool((await fetch(connection, sql))[0][0])
 
 
 # ---------------------------------------------------------------- numbers

@@ -5,17 +5,20 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
+from speedsms.gateway.store.attempts import GRACE, ORPHAN_LIFE
 from speedsms.gateway.store.db import Connection, Database, fetch
-from speedsms.gateway.store.messages import GRACE
 from speedsms.gateway.store.nodes import LEASE_S, LOCK_CLASS, QUIET_S
-from speedsms.gateway.store.reports import ORPHAN_LIFE, Receipt
+from speedsms.gateway.store.reports import Receipt
 
 SWEEPER: Final = 0  # the node id under which the sweep records
 
 
 @dataclass(frozen=True, slots=True)
 class Left:
-    """An attempt that nobody will record. said: the kind of its last event, None if there is none."""
+    """An attempt that nobody will record. said: the kind of its last event, None if there is none.
+
+    retried: its message had its one new attempt after an unknown one.
+    """
 
     message: int
     attempt: int
@@ -23,16 +26,21 @@ class Left:
     account_id: int
     channel_id: int
     lane: int
+    pool: int
     expires_at: datetime
     price_vnd: int
     test: bool
     said: str | None
+    retried: bool
 
 
 _LEFT: Final = """
-SELECT f.message, f.attempt, f.tries, f.account_id, f.channel_id, f.lane, f.expires_at, m.price_vnd, q.test,
+SELECT f.message, f.attempt, f.tries, f.account_id, f.channel_id, f.lane, f.pool, f.expires_at, m.price_vnd,
+    q.test,
     (SELECT e.kind FROM event e WHERE e.account_id = f.account_id AND e.message = f.message
-        AND e.attempt = f.attempt AND e.kind IN ('sent', 'unknown') ORDER BY e.at DESC LIMIT 1)
+        AND e.attempt = f.attempt AND e.kind IN ('sent', 'unknown') ORDER BY e.at DESC LIMIT 1),
+    EXISTS (SELECT FROM event e WHERE e.account_id = f.account_id AND e.message = f.message
+        AND e.kind = 'retried')
 FROM f
 JOIN message m ON m.account_id = f.account_id AND m.id = f.message
 JOIN request q ON q.tran_id = tran_id_of(f.message >> 7) AND q.id = f.message >> 7
@@ -92,7 +100,7 @@ async def claim_expired(connection: Connection, at: datetime, most: int) -> list
         " WHERE ctid = ANY(ARRAY(SELECT ctid FROM ready WHERE expires_at <= %(at)s"
         " LIMIT %(most)s FOR UPDATE SKIP LOCKED)) RETURNING *),"
         " f AS (INSERT INTO flight"
-        " SELECT message, attempt + 1, tries, account_id, 0, 0, lane, %(at)s, expires_at,"
+        " SELECT message, attempt + 1, tries, account_id, 0, 0, lane, pool, %(at)s, expires_at,"
         " expires_at + %(grace)s FROM d RETURNING *)" + _LEFT,
         {"at": at, "most": most, "grace": GRACE},
     )
@@ -106,11 +114,12 @@ async def complete_parts(connection: Connection, at: datetime, most: int) -> lis
         "SELECT r.channel_id, p.message, p.attempt, max(p.part), max(r.parts), max(p.status)"
         " FROM part_final p"
         " JOIN reference r ON r.message = p.message AND r.attempt = p.attempt AND r.part = p.part"
+        " AND r.parts > 1"
         " GROUP BY 1, 2, 3 HAVING count(*) = max(r.parts) LIMIT %(most)s",
         {"most": most},
     )
     return [
-        Receipt(channel, "", message, attempt, part, parts, status, "", b"", None, at, at)
+        Receipt(channel, "", (), None, message, attempt, part, parts, False, status, "", b"", None, at, at)
         for channel, message, attempt, part, parts, status in rows
     ]
 
@@ -118,6 +127,9 @@ async def complete_parts(connection: Connection, at: datetime, most: int) -> lis
 _OLD: Final = (
     ("idempotency", "at", timedelta(hours=24)),
     ("receipt", "received_at", ORPHAN_LIFE),
+    ("doubt", "until", timedelta(0)),
+    ("concat", "at", timedelta(days=3)),
+    ("incoming_part", "received_at", timedelta(days=3)),
     ("spend", "at", timedelta(days=2)),
     ("ad_sent", "at", timedelta(hours=24)),
     ("setup_link", "expires_at", timedelta(0)),

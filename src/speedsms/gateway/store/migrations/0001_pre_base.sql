@@ -102,7 +102,8 @@ CREATE TABLE channel (
     kind     text NOT NULL,
     settings jsonb NOT NULL DEFAULT '{}',
     enabled  boolean NOT NULL DEFAULT true,
-    health   jsonb NOT NULL DEFAULT '{}'
+    health   jsonb NOT NULL DEFAULT '{}',
+    declared boolean NOT NULL DEFAULT false  -- in the settings' file, and kept as it says there
 );
 
 CREATE TABLE route (
@@ -112,7 +113,9 @@ CREATE TABLE route (
     kinds      text[] NOT NULL DEFAULT '{sms}',
     sms_types  smallint[] NOT NULL DEFAULT '{}',
     carriers   text[] NOT NULL DEFAULT '{}',
-    prefixes   text[] NOT NULL DEFAULT '{}'
+    prefixes   text[] NOT NULL DEFAULT '{}',
+    cost_vnd   integer NOT NULL DEFAULT 0 CHECK (cost_vnd >= 0),  -- of a part; among equal priorities the least goes first
+    declared   boolean NOT NULL DEFAULT false
 );
 
 -- Test tokens always have somewhere to go (SI-4).
@@ -251,6 +254,7 @@ CREATE TABLE flight (
     channel_id integer NOT NULL,
     node_id    integer NOT NULL,
     lane       smallint NOT NULL,
+    pool       smallint NOT NULL,
     started_at timestamptz NOT NULL,
     expires_at timestamptz NOT NULL,
     due        timestamptz NOT NULL,
@@ -262,26 +266,36 @@ CREATE INDEX flight_due ON flight (due);
 
 -- ---------------------------------------------------------------- what carriers say
 
+-- The carrier's ids. key: what receipts find them by (channels §3.11); until: then it means somebody else.
 CREATE TABLE reference (
-    channel_id integer NOT NULL,
-    reference  text NOT NULL,
     message    bigint NOT NULL,
+    number     bigint NOT NULL,
+    until      timestamptz NOT NULL,
+    channel_id integer NOT NULL,
     account_id integer NOT NULL,
     attempt    smallint NOT NULL,
     part       smallint NOT NULL,
-    parts      smallint NOT NULL
+    parts      smallint NOT NULL,
+    test       boolean NOT NULL,
+    key        text NOT NULL,
+    reference  text NOT NULL
 ) PARTITION BY RANGE (message);
-CREATE INDEX ON reference (channel_id, reference);
+CREATE INDEX ON reference (channel_id, key);
+-- Parts are told one by one, before their message is whole (CH-4).
+CREATE UNIQUE INDEX ON reference (message, attempt, part) WHERE parts > 1;
 
 -- Receipts not matched yet: too early, unknown, or not due (the simulator's).
 CREATE TABLE receipt (
     id          bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     channel_id  integer NOT NULL,
     reference   text NOT NULL,
+    keys        text[] NOT NULL,
+    number      bigint,
     message     bigint,
     attempt     smallint NOT NULL,
     part        smallint NOT NULL,
     parts       smallint NOT NULL,
+    whole       boolean NOT NULL,
     status      smallint,
     cause       text NOT NULL,
     raw         bytea,
@@ -290,7 +304,38 @@ CREATE TABLE receipt (
     due         timestamptz NOT NULL
 );
 CREATE INDEX ON receipt (due);
-CREATE INDEX ON receipt (channel_id, reference);
+CREATE INDEX ON receipt (channel_id, number);
+
+-- Parts whose outcome is unknown: what an unmatched receipt may be about (adoption, channels §1.8).
+CREATE TABLE doubt (
+    channel_id integer NOT NULL,
+    number     bigint NOT NULL,
+    account_id integer NOT NULL,
+    message    bigint NOT NULL,
+    attempt    smallint NOT NULL,
+    part       smallint NOT NULL,
+    parts      smallint NOT NULL,
+    until      timestamptz NOT NULL,
+    PRIMARY KEY (message, attempt, part)
+);
+CREATE INDEX ON doubt (channel_id, number);
+
+-- The concatenation reference of a message of several parts: one more than the number's last (channels §3.9).
+CREATE TABLE concat (
+    message bigint PRIMARY KEY,
+    number  bigint NOT NULL,
+    ref     integer NOT NULL,
+    at      timestamptz NOT NULL
+);
+CREATE INDEX ON concat (number, at);
+
+-- Which process holds which link of a channel (CH-9); a row of a dead node is free.
+CREATE TABLE link (
+    channel_id integer NOT NULL,
+    n          smallint NOT NULL,
+    node_id    integer NOT NULL,
+    PRIMARY KEY (channel_id, n)
+);
 
 -- Final parts of a message of several parts that is not final yet.
 CREATE TABLE part_final (
@@ -316,6 +361,27 @@ CREATE TABLE incoming (
     UNIQUE (channel_id, dedup_key)
 );
 CREATE INDEX ON incoming (account_id, id);
+
+-- Parts of long incoming messages, until all are there or ten minutes have passed (SM-42, SM-43).
+CREATE TABLE incoming_part (
+    channel_id  integer NOT NULL,
+    sender      text NOT NULL,
+    recipient   text NOT NULL,
+    reference   integer NOT NULL,
+    width       smallint NOT NULL,
+    total       smallint NOT NULL,
+    part        smallint NOT NULL,
+    octets      bytea NOT NULL,
+    alphabet    text NOT NULL,
+    content     text NOT NULL,
+    dedup_key   text NOT NULL,
+    raw         bytea,
+    peer_time   timestamptz,
+    received_at timestamptz NOT NULL,
+    joined_at   timestamptz,
+    PRIMARY KEY (channel_id, sender, recipient, reference, width, total, part)
+);
+CREATE INDEX ON incoming_part (received_at);
 
 -- ---------------------------------------------------------------- webhooks
 

@@ -1,0 +1,6 @@
+"""The tests of the channels share what stands beside them in this folder."""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent))
