@@ -24,7 +24,7 @@ def _tool(name):
     return module
 
 
-@pytest.mark.parametrize("name", ["settings.md", "cli.md", "codes.md"])
+@pytest.mark.parametrize("name", ["settings.md", "smpp.md", "cli.md", "codes.md"])
 def test_generated_pages_are_fresh(name):
     """`make docs` was run after the last change of a setting, a command or a refusal."""
     assert (ROOT / "docs/reference" / name).read_text("utf8") == _tool("docs").PAGES[name]()

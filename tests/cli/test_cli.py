@@ -16,21 +16,6 @@ NOW = datetime(2026, 12, 7, 3, tzinfo=UTC)
 REQUEST = request_id(123456, NOW)
 
 
-@pytest.fixture
-def run(database_url, monkeypatch, tmp_path, capsys):
-    """Runs one command line: (exit code, data of --json or text, stderr)."""
-    monkeypatch.setenv("SPEEDSMS_DATABASE_URL", database_url)
-    monkeypatch.chdir(tmp_path)
-
-    def run_(*words):
-        with pytest.raises(SystemExit) as ended:
-            build()(words, result_action="print_non_int_sys_exit")
-        out, err = capsys.readouterr()
-        return ended.value.code or 0, json.loads(out)["data"] if "--json" in words and out else out, err
-
-    return run_
-
-
 def test_an_account_from_nothing_to_a_token(run):
     """The first steps of an operator, each of them repeatable."""
     for _ in range(2):
@@ -155,7 +140,7 @@ def test_doctor_names_a_blocked_channel(run, admin_url):
     code, found, _ = run("doctor", "--json")
     (channel,) = (finding for finding in found if finding["what"] == "channel simulator")
     assert (channel["grade"], channel["said"], code) == ("bad", "blocked (window: odd)", 1)
-    assert "speedsms channel set simulator" in channel["fix"]
+    assert "speedsms channel test simulator" in channel["fix"]
 
 
 def test_serve_checks_its_options(run):

@@ -17,10 +17,16 @@ async def show_(*, options: Options = PLAIN) -> None:
         }
         for setting in catalogue()
     ]
+    rows += [
+        {"setting": f"channels.{name}", "value": channel.kind, "source": str(loaded.file)}
+        for name, channel in loaded.channels.items()
+    ]
     show(options, rows)
 
 
 @command
 async def check(*, options: Options = PLAIN) -> None:
-    load(options.config)
+    from speedsms.gateway.app import declared  # noqa: PLC0415 - the kinds of channel; `show` needs none
+
+    declared.check(load(options.config).channels)
     done(options, "the settings are fine")

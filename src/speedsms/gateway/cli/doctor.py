@@ -176,7 +176,7 @@ async def _channels(db: Database) -> list[Finding]:
             Grade.BAD if state == "blocked" else Grade.ODD,
             f"channel {name}",
             f"{state} ({cause})",
-            f"speedsms channel set {name} key=value, or channel disable {name}",
+            f"speedsms channel test {name} says more; then correct its settings, or channel disable {name}",
         )
         for name, state, cause in rows
     ]

@@ -1,5 +1,6 @@
 """`serve` and `dev`: start the gateway."""
 
+import dataclasses
 import os
 import sys
 from pathlib import Path
@@ -11,7 +12,7 @@ from msgspec.structs import replace
 
 from speedsms.cli import CONFIGURATION
 from speedsms.gateway.cli.terminal import PLAIN, Options, refuse
-from speedsms.gateway.config import Settings, SettingsFailed
+from speedsms.gateway.config import Loaded, SettingsFailed, load
 
 Port: TypeAlias = Annotated[
     int | None, Parameter(validator=Number(gte=1, lte=65535), help="Instead of http.port.")
@@ -37,12 +38,14 @@ def serve(
     if options.config:
         # The processes that are started read it too.
         os.environ["SPEEDSMS_CONFIG"] = str(options.config.resolve())
-    settings = _settings(options)
+    loaded = _loaded(options)
+    settings = loaded.settings
     if port:
         settings = replace(settings, http=replace(settings.http, port=port))
     if data_dir:
         settings = replace(settings, data_dir=data_dir.resolve())
-    sys.exit(supervise.serve(settings, role=role, demo=demo, ready_file=ready_file))
+    loaded = dataclasses.replace(loaded, settings=settings)
+    sys.exit(supervise.serve(loaded, role=role, demo=demo, ready_file=ready_file))
 
 
 def dev(
@@ -56,9 +59,13 @@ def dev(
     serve(demo=True, port=port, data_dir=data_dir, ready_file=ready_file, options=options)
 
 
-def _settings(options: Options) -> Settings:
+def _loaded(options: Options) -> Loaded:
+    from speedsms.gateway.app import declared  # noqa: PLC0415 - see above
+
     try:
-        return options.settings()
+        loaded = load(options.config)
+        declared.check(loaded.channels)
     except SettingsFailed as error:
         refuse(error.reason, error.fix, CONFIGURATION)
         raise
+    return loaded
