@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import socket
 import subprocess
 import time
 from dataclasses import dataclass
@@ -39,11 +40,17 @@ def build() -> None:
             subprocess.run(["gcc", "-O2", "-w", "-o", program, source], check=True)
 
 
-def closed_loop(url: str, seconds: int, connections: int, environment: dict[str, str]) -> Load:
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        return int(taken.getsockname()[1])
+
+
+def closed_loop(
+    url: str, seconds: int, connections: int, environment: dict[str, str], script: Path = HERE / "load.lua"
+) -> Load:
     """As fast as replies come."""
     command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--timeout", "20s", "--latency"]
-    script = ["-s", str(HERE / "load.lua"), url]
-    output, cpu_s = _run([*command, *script], os.environ | environment)
+    output, cpu_s = _run([*command, "-s", str(script), url], os.environ | environment)
     answered = int(_found(r"(\d+) requests in", output, "0"))
     bad = int(_found(r"Non-2xx or 3xx responses: (\d+)", output, "0"))
     rate = float(_found(r"Requests/sec:\s+([\d.]+)", output, "0"))

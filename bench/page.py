@@ -1,14 +1,13 @@
-"""The page of figures: each beside its floor, its aim and the limit of the same run."""
+"""The page of figures: each beside its floor, its aim, and the limit of the same run."""
 
 import argparse
 import platform
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import pairwise
 from pathlib import Path
 from statistics import median
-from typing import Any
 
 import psutil
 
@@ -92,27 +91,32 @@ def line(f: Figures) -> str:
     )
 
 
-def document(seen: list[Figures]) -> list[dict[str, Any]]:
-    return [asdict(figures) for figures in seen]
+def put(page: Path, section: str) -> None:
+    """Write a section in the place of the one with the same heading, or at the end."""
+    head, *sections = page.read_text().split("\n## ")
+    found = dict(part.split("\n", 1) for part in sections)
+    heading, body = section.removeprefix("## ").split("\n", 1)
+    found[heading] = body
+    page.write_text(
+        "\n## ".join([head.rstrip() + "\n", *(f"{h}\n\n{b.strip()}\n" for h, b in found.items())])
+    )
 
 
 def text(seen: list[Figures], arguments: argparse.Namespace, began: datetime) -> str:
-    """The page. No figure is promised by a test: they move with disk and neighbours."""
-    lines = ["# Benchmarks", "", *_settings(seen, arguments, began), ""]
+    """Its section. No figure is promised by a test: they move with disk and neighbours."""
+    lines = ["## With a channel that answers at once", "", *_settings(seen, arguments, began), ""]
     lines += ["| measure | floor | aim | measured: median [least–most] |", "|---|---|---|---|"]
     for name, kind, measure, digits, floor, aim in ROWS:
         if values := [measure(f) for f in seen if f.kind == kind]:
-            lines.append(f"| {name} | {floor} | {aim} | {_spread(values, digits)} |")
+            lines.append(f"| {name} | {floor} | {aim} | {spread(values, digits)} |")
     lines += ["", *_ratios(seen), "", *_groups(seen), ""]
     return "\n".join(lines)
 
 
 def _settings(seen: list[Figures], arguments: argparse.Namespace, began: datetime) -> list[str]:
     noisy = median(f.others_cores for f in seen if f.cpu_ms)
-    memory_gib = psutil.virtual_memory().total / 2**30
-    machine = f"{psutil.cpu_count()} cores ({_processor()}), {memory_gib:.0f} GiB"
     return [
-        f"Written by `make bench` on {began:%Y-%m-%d}: {machine}, CPython {platform.python_version()};",
+        written(began),
         f"{arguments.rounds} interleaved rounds of {arguments.seconds} s, 256 connections, 64 with 100",
         "recipients and in the open loop.",
         "One api process, one worker, embedded PostgreSQL with fsync on, every reply after its commit,",
@@ -123,12 +127,18 @@ def _settings(seen: list[Figures], arguments: argparse.Namespace, began: datetim
     ]
 
 
+def written(began: datetime) -> str:
+    memory_gib = psutil.virtual_memory().total / 2**30
+    machine = f"{psutil.cpu_count()} cores ({_processor()}), {memory_gib:.0f} GiB"
+    return f"Written by `make bench` on {began:%Y-%m-%d}: {machine}, CPython {platform.python_version()};"
+
+
 def _processor() -> str:
     models = [x for x in Path("/proc/cpuinfo").read_text().splitlines() if x.startswith("model name")]
     return models[0].partition(": ")[2] if models else platform.machine()
 
 
-def _spread(values: list[float], digits: int) -> str:
+def spread(values: list[float], digits: int) -> str:
     return f"{median(values):,.{digits}f} [{min(values):,.{digits}f}–{max(values):,.{digits}f}]"
 
 

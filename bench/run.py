@@ -6,30 +6,28 @@ and its neighbours: judge by the ratio. The load generator shares the cores.
 
 import argparse
 import json
-import os
 import shutil
 import signal
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
+import carried
 import page
+import smpp
 import stock
-from gateway import CONTENT, Gateway, free_port, gateway, speedsms
-from machine import CLOSED_CONNECTIONS, Load, build, closed_loop, machine_cpu_s, open_loop, quiet
+from gateway import Gateway, closed, gateway
+from machine import build, free_port, machine_cpu_s, open_loop, quiet
 
 HERE = Path(__file__).parent
 _MANY = 100
-
-
-def _closed(url: str, seconds: int, credentials: str, recipients: int) -> Load:
-    variables = {"CREDENTIALS": credentials, "CONTENT": CONTENT, "RECIPIENTS": str(recipients)}
-    return closed_loop(url, seconds, CLOSED_CONNECTIONS[recipients], variables)
 
 
 @contextmanager
@@ -56,7 +54,7 @@ def _measure(gate: Gateway, kind: str, seconds: int, half: float, directory: Pat
         load = open_loop(gate.port, half, seconds, gate.template(directory))
     else:
         recipients = _MANY if kind == "hundred" else 1
-        load = _closed(f"http://127.0.0.1:{gate.port}/", seconds, gate.credentials, recipients)
+        load = closed(gate.url, seconds, gate.credentials, recipients)
     until, loaded_s = datetime.now(UTC), time.monotonic() - began
     gate.drained()
     took_s = time.monotonic() - began
@@ -82,7 +80,7 @@ def _measure(gate: Gateway, kind: str, seconds: int, half: float, directory: Pat
 
 def _bare(url: str, seconds: int, recipients: int) -> page.Figures:
     quiet()
-    load = _closed(url, seconds, "bm9ib2R5Ong=", recipients)
+    load = closed(url, seconds, "bm9ib2R5Ong=", recipients)
     kind = "limit hundred" if recipients > 1 else "limit"
     return page.Figures(
         kind=kind, accepted_s=load.rate * recipients, p50_ms=load.p50_ms, p99_ms=load.p99_ms, bad=load.bad
@@ -112,19 +110,37 @@ def _stocked(gate: Gateway, bare: str, rounds: int, seconds: int, directory: Pat
         yield full
 
 
-def _run(arguments: argparse.Namespace, directory: Path) -> list[page.Figures]:
+def _sim(arguments: argparse.Namespace, directory: Path) -> list[page.Figures]:
+    """With a channel that answers at once: what the gateway itself takes."""
     rounds, seconds = arguments.rounds, arguments.seconds
     with gateway(directory) as gate, _limit() as bare:
+        assert [channel["settings"] for channel in gate.speedsms("channel", "list")] == [{"mode": "null"}]
         _measure(gate, "single", 1, 0, directory)  # caches, plans and pools are warm in production too
         seen = [_say(figures) for figures in _rounds(gate, bare, rounds, seconds, directory)]
         if arguments.stock:
             stock.fill(gate.db, arguments.stock)
             seen += [_say(figures) for figures in _stocked(gate, bare, rounds, seconds, directory)]
-        here = os.environ | {"SPEEDSMS_DATA_DIR": str(directory / "data")}
-        difference_vnd = speedsms(["ledger", "check"], here, directory)["difference_vnd"]
-        stored = gate.one("SELECT count(*) FROM message")[0]
-        print(f"ledger check: difference {difference_vnd} VND over {stored:,} messages")
+        _check_ledger(gate)
     return seen
+
+
+def _smpp(arguments: argparse.Namespace, directory: Path) -> list[carried.Carried]:
+    """Through a carrier, beside Kannel."""
+    seen = []
+    with smpp.stage(directory) as (ours, theirs, far):
+        for figures in smpp.rounds(ours, theirs, far, arguments.rounds, arguments.seconds):
+            seen.append(figures)
+            print(carried.line(figures), flush=True)
+        seen.append(ours.otp(theirs.host, 1, arguments.seconds, arguments.backlog))
+        print(carried.line(seen[-1]), flush=True)
+        _check_ledger(ours.gate)
+    return seen
+
+
+def _check_ledger(gate: Gateway) -> None:
+    difference_vnd = gate.speedsms("ledger", "check")["difference_vnd"]
+    stored = gate.one("SELECT count(*) FROM message")[0]
+    print(f"ledger check: difference {difference_vnd} VND over {stored:,} messages")
 
 
 def _arguments() -> argparse.Namespace:
@@ -132,14 +148,22 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument(
         "--quick", action="store_true", help="2 rounds of 3 s with empty tables; writes no page"
     )
+    parser.add_argument("--only", choices=["sim", "smpp"], help="one of the two sets of rounds")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=int, default=8)
     parser.add_argument("--stock", type=int, default=5_000_000, help="messages stored for the last rounds")
+    parser.add_argument("--backlog", type=int, default=300_000, help="messages before one-time passwords")
     parser.add_argument("--dir", type=Path, help="where the data lies, on a real disk; removed afterwards")
     arguments = parser.parse_args()
     if arguments.quick:
-        arguments.rounds, arguments.seconds, arguments.stock = 2, 3, 0
+        arguments.rounds, arguments.seconds, arguments.stock, arguments.backlog = 2, 3, 0, 30_000
     return arguments
+
+
+SETS: dict[str, tuple[Callable[..., list[Any]], Callable[..., str]]] = {
+    "sim": (_sim, page.text),
+    "smpp": (_smpp, carried.text),
+}
 
 
 def main() -> None:
@@ -148,20 +172,29 @@ def main() -> None:
         raise SystemExit("bench: wrk is not on PATH: install the package wrk")
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that the gateway is stopped with us
     build()
+    for name in [arguments.only] if arguments.only else SETS:
+        _set(name, arguments)
+
+
+def _set(name: str, arguments: argparse.Namespace) -> None:
+    """One set of rounds: its figures kept, its section of the page written."""
+    run, text = SETS[name]
     directory = Path(tempfile.mkdtemp(prefix="speedsms-bench-", dir=arguments.dir))
     directory.chmod(0o755)  # the server's account must get through to its data
     began = datetime.now(UTC)
     try:
-        seen = _run(arguments, directory)
+        seen = run(arguments, directory)
     finally:
         shutil.rmtree(directory)
     results = HERE / "results"
     results.mkdir(exist_ok=True)
-    (results / f"{began:%Y%m%dT%H%M%SZ}.json").write_text(json.dumps(page.document(seen), indent=1))
-    text = page.text(seen, arguments, began)
+    (results / f"{began:%Y%m%dT%H%M%SZ}-{name}.json").write_text(
+        json.dumps([asdict(f) for f in seen], indent=1)
+    )
+    section = text(seen, arguments, began)
     if not arguments.quick:
-        (HERE.parent / "docs/benchmarks.md").write_text(text)
-    print(text)
+        page.put(HERE.parent / "docs/benchmarks.md", section)
+    print(section)
 
 
 if __name__ == "__main__":
