@@ -41,8 +41,8 @@ def test_a_stale_owner_changes_nothing(database_url):
     async def story(db, endpoint):
         await fill(db, endpoint)
         connection = await outbox.connect(db)
-        (row,) = await outbox.due(connection, {endpoint: 5}, set(), NOW)
-        assert await outbox.due(connection, {endpoint: 5}, {row.id}, NOW) == []
+        (row,) = await outbox.due(connection, [outbox.Room(endpoint, 5)], set(), NOW)
+        assert await outbox.due(connection, [outbox.Room(endpoint, 5)], {row.id}, NOW) == []
         late = outbox.Tried(row, NOW, 500, 3, "failed", "", NOW + timedelta(seconds=5))
         done = outbox.Tried(row, NOW, 200, 3, "delivered", "")
         for tried in (done, done, late):
@@ -85,10 +85,10 @@ def test_the_plan_made_for_an_empty_outbox_still_walks_the_index(database_url):
     async def story(db, endpoint):
         connection = await outbox.connect(db)
         for _ in range(6):
-            assert await outbox.due(connection, {endpoint: 10}, [], NOW) == []
+            assert await outbox.due(connection, [outbox.Room(endpoint, 10)], [], NOW) == []
         await fill(db, endpoint, rows=20_000)
         before = await scans(db)
-        rows = await outbox.due(connection, {endpoint: 10}, [1, 2], NOW)
+        rows = await outbox.due(connection, [outbox.Room(endpoint, 10)], [1, 2], NOW)
         await outbox.settle(connection, [outbox.Tried(row, NOW, 200, 3, "delivered", "") for row in rows])
         await connection.execute("SELECT pg_stat_force_next_flush()")
         await connection.close()

@@ -144,8 +144,11 @@ class RetentionSettings(Section, frozen=True):
 
 
 class WorkerSettings(Section, frozen=True):
-    """The process that sends."""
+    """The processes that send."""
 
+    processes: Annotated[
+        int, _doc("Number of workers; they share the binds of carriers and the endpoints.", ge=1, le=16)
+    ] = 1
     batch: Annotated[int, _doc("Messages claimed or recorded in one commit, at most.", ge=1, le=1000)] = 500
 
 

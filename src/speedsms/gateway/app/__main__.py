@@ -38,7 +38,7 @@ async def _child(role: str, name: str, lifeline: int, *listening: int) -> None:
         with socket.socket(fileno=listening[0]) as sock:
             await api.run(settings, stop, metrics_dir, sock, name)
     else:
-        await worker.run(settings, stop, metrics_dir)
+        await worker.run(settings, stop, metrics_dir, name)
 
 
 def main() -> None:

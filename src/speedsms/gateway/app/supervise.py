@@ -221,8 +221,8 @@ async def _serve(loaded: Loaded, *, role: str, demo: bool, ready_file: Path | No
 
 def _children(settings: Settings, role: str) -> list[_Child]:
     apis = [_Child(f"api{n}" if n else "api", "api") for n in range(settings.http.processes)]
-    worker = [_Child("worker", "worker")]
-    return {"all": apis + worker, "api": apis, "worker": worker}[role]
+    workers = [_Child(f"worker{n}" if n else "worker", "worker") for n in range(settings.worker.processes)]
+    return {"all": apis + workers, "api": apis, "worker": workers}[role]
 
 
 async def _greet(

@@ -358,13 +358,13 @@ class Worker:
         self._next_pools = found
 
 
-async def run(settings: Settings, stop: asyncio.Event, metrics_dir: Path) -> None:
+async def run(settings: Settings, stop: asyncio.Event, metrics_dir: Path, name: str) -> None:
     """The life of a worker process."""
     db = Database(settings.database.url, name="speedsms worker", prepare=settings.database.prepare)
     allow, timeout_s = settings.webhooks.allow_loopback, settings.webhooks.timeout_s
     async with Net(allow_loopback=allow, timeout_s=timeout_s) as net:
         worker = Worker(db, settings, now=lambda: datetime.now(UTC), net=net)
-        server = await worker.metrics.serve(metrics_dir, "worker")
+        server = await worker.metrics.serve(metrics_dir, name)
         try:
             await worker.run(stop)
         finally:

@@ -17,13 +17,14 @@ from speedsms.gateway.rules.pace import rest_s
 from speedsms.gateway.store import endpoints, outbox
 from speedsms.gateway.store.db import Connection, Database, listen, persist
 from speedsms.gateway.store.endpoints import Endpoint
-from speedsms.gateway.store.outbox import Due, Tried
+from speedsms.gateway.store.outbox import Due, Room, Tried
 
 PER_ENDPOINT: Final = 10  # in flight; also the least that is read ahead
 IN_FLIGHT: Final = 500
 TROUBLED_IN_FLIGHT: Final = 300  # of these, for endpoints that have not answered well of late
 READ_AHEAD: Final = 500  # rows of one endpoint
 HELD: Final = 5_000  # rows of all, beyond which none reads further ahead
+FEW_HELD: Final = 64  # so many can be left out of a read by name; beyond it goes on behind the last row
 SETTLE: Final = 500  # attempts of one commit
 POLL_S: Final = 1
 RELOAD_POLLS: Final = 5
@@ -38,11 +39,17 @@ REMOVED: Final = "removed"
 
 @dataclass(slots=True)
 class _Lane:
-    """One endpoint. `stirring`: there may be due rows that were not read yet; `failures`: in a row."""
+    """One endpoint. `stirring`: there may be due rows that were not read yet; `failures`: in a row.
+
+    held: ids of rows at hand, in flight, or tried and not settled. read_to: behind it is nothing to be read,
+    but for what was committed late; None: look at everything.
+    """
 
     endpoint: Endpoint
     failing_since: datetime | None
     stirring: bool = True
+    held: set[int] = field(default_factory=set)
+    read_to: tuple[datetime, int] | None = None
     ahead: int = PER_ENDPOINT  # rows to have at hand
     rows: deque[Due] = field(default_factory=deque)
     couriers: int = 0
@@ -94,7 +101,6 @@ class Notifier:
         self._stale = True  # shards and endpoints are to be read again
         self._shards: set[int] = set()
         self._lanes: dict[int, _Lane] = {}
-        self._held: set[int] = set()  # ids of rows in lanes, in flight, or tried and not settled
         self._couriers: set[asyncio.Task[None]] = set()
         self._troubled = 0  # couriers of lanes that are not healthy
         self._tried: list[Tried] = []
@@ -148,6 +154,8 @@ class Notifier:
             await asyncio.sleep(POLL_S)
             polls += 1
             self._stale = self._stale or polls % RELOAD_POLLS == 0
+            for lane in self._lanes.values():
+                lane.read_to = None
             self._stir()
 
     def wake(self) -> None:
@@ -196,7 +204,9 @@ class Notifier:
             failpoint.hit("S17")
             self._metrics.commit("notify", len(batch), self._monotonic() - started)
             del self._tried[: len(batch)]
-            self._held.difference_update(tried.row.id for tried in batch)
+            for tried in batch:
+                if lane := self._lanes.get(tried.row.endpoint_id):
+                    lane.held.discard(tried.row.id)
         changed = [lane for lane in self._lanes.values() if lane.failing_since != lane.endpoint.failing_since]
         if marks := {lane.endpoint.id: lane.failing_since for lane in changed}:
             await endpoints.mark(connection, marks)
@@ -221,8 +231,9 @@ class Notifier:
 
     def _release(self, lane: _Lane) -> None:
         """Forget what was read ahead; it is still in the outbox."""
-        self._held.difference_update(row.id for row in lane.rows)
+        lane.held.difference_update(row.id for row in lane.rows)
         lane.rows.clear()
+        lane.read_to = None
         lane.stirring = True
 
     async def _read(self, connection: Connection) -> None:
@@ -231,18 +242,26 @@ class Notifier:
             return
         for endpoint_id in room:
             self._lanes[endpoint_id].stirring = False  # before the read: what stirs during it counts
-        rows = await outbox.due(connection, room, self._held, self._now())
+        rooms = [Room(endpoint, rows, self._lanes[endpoint].read_to) for endpoint, rows in room.items()]
+        held = [held for r in rooms if r.after is None for held in self._lanes[r.endpoint_id].held]
+        rows = await outbox.due(connection, rooms, held, self._now())
         for row in rows:
             if lane := self._lanes.get(row.endpoint_id):  # it may have been given up meanwhile
-                self._held.add(row.id)
+                lane.held.add(row.id)
                 lane.rows.append(row)
+                if len(lane.held) > FEW_HELD:
+                    lane.read_to = (row.due, row.id)
         found = Counter(row.endpoint_id for row in rows)
         for endpoint_id, asked in room.items():
             if lane := self._lanes.get(endpoint_id):
                 full = found[endpoint_id] == asked
                 lane.stirring |= full
-                further = full and len(self._held) < HELD
+                further = full and self._held < HELD
                 lane.ahead = min(2 * lane.ahead, READ_AHEAD) if further else PER_ENDPOINT
+
+    @property
+    def _held(self) -> int:
+        return sum(len(lane.held) for lane in self._lanes.values())
 
     def _room(self) -> dict[int, int]:
         """How many rows may be read for whom: far ahead for the healthy, one at a time for the others."""

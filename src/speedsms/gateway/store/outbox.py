@@ -5,9 +5,9 @@ advisory lock, and only the owner reads its rows. A stale owner does no harm: wh
 there to be deleted, and a webhook may come twice.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Final
 from uuid import UUID
 
@@ -17,6 +17,7 @@ from speedsms.gateway.store.db import Connection, Database, Row, fetch
 from speedsms.gateway.store.messages import tran_id_of
 
 SHARDS: Final = 16
+_EVER: Final = datetime(2000, 1, 1, tzinfo=UTC)  # before any row
 _LOCK: Final = 7303  # the class of the shards' advisory locks; 7301 are partitions, 7302 nodes
 BATCH: Final = 1000  # rows that one statement replays
 SAMPLE: Final = 0  # the subject of a test event: no message and no incoming SMS has this id
@@ -32,6 +33,15 @@ class Due:
     event_id: UUID
     attempt: int
     webhook: Webhook | None
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """How many rows of an endpoint are wanted. after: behind this place (due, id); None: any."""
+
+    endpoint_id: int
+    rows: int
+    after: tuple[datetime, int] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,10 +97,12 @@ async def share_shards(connection: Connection, held: Collection[int], now: datet
 _DUE: Final = """
 SELECT o.endpoint_id, o.due, o.id, o.event_id, o.attempt, o.kind, o.subject, o.status, o.sequence,
     o.phone_form, m.entry, m.number, q.reference, i.sender, i.recipient, i.content
-FROM unnest(%(endpoint)s::int[], %(room)s::int[]) AS lane(endpoint_id, room)
+FROM unnest(%(endpoint)s::int[], %(room)s::int[], %(after)s::timestamptz[], %(after_id)s::bigint[])
+    AS lane(endpoint_id, room, after, after_id)
 CROSS JOIN LATERAL (
     SELECT * FROM outbox
-    WHERE outbox.endpoint_id = lane.endpoint_id AND due <= %(now)s AND id <> ALL(%(held)s::bigint[])
+    WHERE outbox.endpoint_id = lane.endpoint_id AND (due, id) > (lane.after, lane.after_id)
+        AND due <= %(now)s AND id <> ALL(%(held)s::bigint[])
     ORDER BY due, id LIMIT lane.room) o
 LEFT JOIN message m ON o.kind = 'report' AND m.account_id = o.account_id AND m.id = o.subject
 LEFT JOIN request q ON o.kind = 'report' AND q.tran_id = ((o.subject >> 7) & 2147483647)::int
@@ -99,13 +111,20 @@ LEFT JOIN incoming i ON o.kind = 'sms' AND i.id = o.subject"""
 
 
 async def due(
-    connection: Connection, room: Mapping[int, int], held: Collection[int], now: datetime
+    connection: Connection, rooms: Sequence[Room], held: Collection[int], now: datetime
 ) -> list[Due]:
     """The oldest due rows of each endpoint, up to its room, but for those whose ids are held already."""
     rows = await fetch(
         connection,
         _DUE,
-        {"endpoint": list(room), "room": list(room.values()), "held": list(held), "now": now},
+        {
+            "endpoint": [r.endpoint_id for r in rooms],
+            "room": [r.rows for r in rooms],
+            "after": [r.after[0] if r.after else _EVER for r in rooms],
+            "after_id": [r.after[1] if r.after else 0 for r in rooms],
+            "held": list(held),
+            "now": now,
+        },
     )
     return [Due(row[0], row[1], row[2], row[3], row[4], _webhook(row[5:])) for row in rows]
 
