@@ -12,7 +12,11 @@ from speedsms.gateway.channels.smpp.smsc import Script, Smsc
 from speedsms.gateway.rules.senders import Lane
 
 AROUND = Surroundings(
-    now=lambda: datetime.now(UTC), random=random.Random(1).random, asked=lambda _: None, secret=str
+    now=lambda: datetime.now(UTC),
+    random=random.Random(1).random,
+    owner=lambda: 1,
+    asked=lambda _: None,
+    secret=str,
 )
 
 

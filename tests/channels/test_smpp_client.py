@@ -142,7 +142,7 @@ async def test_second_part_unanswered():
         assert outcome == Unknown("timeout")
         assert {(part, type(end)) for _, _, part, end in sink.settled} == {(2, Accepted), (3, Accepted)}
         await until(lambda: len(sink.settled) == 3)
-        assert sink.settled[-1][:3] == (1, 1, 1)
+        assert sink.settled[-1][:3] == (1, 1, 0)  # the whole
 
 
 async def test_all_done_before():
@@ -182,7 +182,8 @@ async def test_the_rate_is_exact():
         channel.trace = lambda direction, _: times.append(monotonic()) if direction == "sent" else None
         await asyncio.gather(*(channel.submit(outgoing(n)) for n in range(600)))
         assert len(times) == len(submitted(smsc)) == 600
-        assert min(late - early for early, late in zip(times, times[200:], strict=False)) >= 0.999
+        # A busy machine may stop us between the clock and the write; the arithmetic is tested with Pace.
+        assert min(late - early for early, late in zip(times, times[200:], strict=False)) >= 0.99
         assert 599 / (times[-1] - times[0]) >= 0.98 * 200
 
 
@@ -360,3 +361,14 @@ async def test_trace_shows_whole_pdus():
         await channel.submit(outgoing(1))
         assert [direction for direction, _ in seen] == ["sent", "received"]
         assert all(int.from_bytes(octets[:4]) == len(octets) for _, octets in seen)
+
+
+async def test_a_trace_survives_a_broken_stream():
+    """What is no PDU is not shown, and the link ends as without a trace."""
+    async with exchange(TAKES, reconnect_s=[0.01, 0.01]) as (smsc, channel, _):
+        seen = []
+        channel.trace = lambda _, octets: seen.append(octets)
+        smsc.send(b"\xff" * 16)
+        await smsc.until(lambda: smsc.counts["binds"] == 2)
+        await until(lambda: channel.health().state == "up")
+        assert b"\xff" * 16 not in seen

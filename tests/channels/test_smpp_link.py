@@ -1,6 +1,8 @@
 """Binds of the channel kind `smpp`: refused, lost, paired, shared, drained, TLS (channels §3.5, §3.15)."""
 
 import asyncio
+import hashlib
+import random
 import socket
 import ssl
 import subprocess
@@ -19,7 +21,7 @@ from speedsms.gateway.channels.smpp.pdu import (
     encode,
     encode_bare,
 )
-from speedsms.gateway.channels.smpp.smsc import Play, Receipt, Script, Welcome, Wire
+from speedsms.gateway.channels.smpp.smsc import Play, Receipt, Rule, Script, Welcome, Wire
 
 pytestmark = pytest.mark.anyio
 
@@ -164,6 +166,16 @@ async def test_the_peer_unbinds():
         assert answered(smsc, Command.UNBIND_RESP) == [Status.ROK]
 
 
+@pytest.mark.parametrize("status", ["RINVBNDSTS", "RALYBND"])
+async def test_a_bind_in_doubt_is_made_anew(status):
+    """§3.10: the part was not taken, with certainty, and the link binds again."""
+    script = Script(play=Play(receipts=()), rules=(Rule(next=1, status=status, receipts=()),), magic=False)
+    async with exchange(script, **AT_ONCE) as (smsc, channel, _):
+        assert (await channel.submit(outgoing())).reason is Reason.NOT_WRITTEN
+        await until(lambda: smsc.counts["binds"] == 2 and channel.health().state == "up")
+        assert isinstance(await channel.submit(outgoing(2)), Accepted)
+
+
 async def test_silence_drops_the_link():
     """M2: a black hole is found by a probe without an answer."""
     async with exchange(SLOW, enquire_link_s=0.1, enquire_timeout_s=0.1, **AT_ONCE) as (smsc, channel, _):
@@ -254,6 +266,54 @@ async def test_a_peer_that_asks_and_does_not_read_is_dropped():
         assert channel.health().cause == "the peer does not read"
 
 
+@pytest.mark.parametrize("seed", range(3))
+async def test_outcomes_tell_the_truth_whatever_happens(seed):
+    """Links die at random under mixed answers: accepted is true, refused is certain, and nothing hangs."""
+    dice = random.Random(seed)
+    rules = (
+        Rule(share=0.05, status="RTHROTTLED", receipts=()),
+        Rule(share=0.05, status="RINVDSTADR", receipts=(), delay_s=0.01),
+        Rule(share=0.2, receipts=(), delay_s=(0.0, 0.03)),
+        Rule(share=0.01, receipts=(), then="unbind"),
+    )
+    script = Script(play=Play(receipts=()), rules=rules, magic=False)
+    settings = {"binds": 2, "window": 20, "reconnect_s": [0.001, 0.002], "submit_timeout_s": 1.0}
+    outcomes = {}
+    async with exchange(script, **settings) as (smsc, channel, _):
+        for n in range(2000):
+            outcomes[n] = channel.submit(outgoing(n, *["a" * 153, "b"][: dice.choice([1, 1, 2])]))
+            if not n % 10:
+                await asyncio.sleep(0)
+            if not n % 100 and smsc.connections:
+                smsc.end(dice.choice(["close", "reset"]), dice.choice(list(smsc.connections)))
+                await until(lambda: channel.capacity(0).free)
+        await asyncio.gather(*outcomes.values())
+        taken = takings(smsc)
+    kinds = {type(outcome.result()) for outcome in outcomes.values()}
+    assert kinds == {Accepted, Refused, Unknown}
+    for n, outcome in outcomes.items():
+        parts = taken.get(f"849{n:08}", set())
+        match outcome.result():
+            case Accepted(references):
+                assert len(parts) == len(references)
+            case Refused(done=done):
+                assert parts == done
+
+
+def takings(smsc):
+    """Number → parts whose submit_sm the carrier answered with ROK."""
+    asked, taken = {}, {}
+    for line in smsc.journal.lines:
+        frame = line.frame() if line.octets else None
+        if frame and frame.command == Command.SUBMIT_SM:
+            asked[line.connection, frame.sequence] = frame.pdu
+        elif frame and frame.command == Command.SUBMIT_SM_RESP and frame.status == Status.ROK:
+            pdu = asked[line.connection, frame.sequence]
+            number = pdu.short_message[5] if pdu.esm_class else 1
+            taken.setdefault(pdu.destination.digits, set()).add(number)
+    return taken
+
+
 # --------------------------------------------------------------------------------------------- drain and stop
 
 
@@ -271,6 +331,18 @@ async def test_drain():
         assert channel.health().state == "draining"
         assert len(came(smsc, Command.UNBIND)) == 1
         assert (await channel.submit(outgoing())).reason is Reason.NOT_WRITTEN
+
+
+async def test_a_drained_pair_serves_receipts_to_the_last():
+    """§3.15: the receiver leaves after the transmitter."""
+    script = Script(play=Play(delay_s=0.1, receipts=(Receipt(after_s=-0.01),)), magic=False)
+    async with exchange(script, bind="pair") as (smsc, channel, sink):
+        outcome = channel.submit(outgoing())
+        await smsc.until(lambda: submitted(smsc))
+        await channel.drain(5)
+        assert isinstance(outcome.result(), Accepted)
+        assert len(sink.reports) == 1
+        assert len(came(smsc, Command.UNBIND)) == 2
 
 
 async def test_a_drain_has_an_end():
@@ -336,6 +408,27 @@ async def test_tls(certificates, certificate, settings, state):
     ):
         assert channel.health().cause.startswith("TLS: " if state == "blocked" else "")
         assert (len(octets) > 0) == (state == "up")
+
+
+async def test_messages_over_mutual_tls(certificates):
+    """Both sides show a certificate, ours is pinned to the carrier's; traffic passes as without TLS."""
+    ours = certificates / "ours.pem"
+    ours.write_bytes((certificates / "other.pem").read_bytes() + (certificates / "other.key").read_bytes())
+    context = serving(certificates, "good")
+    context.verify_mode = ssl.CERT_REQUIRED
+    context.load_verify_locations(certificates / "other.pem")
+    der = ssl.PEM_cert_to_DER_cert((certificates / "good.pem").read_text())
+    given = {
+        "tls": True,
+        "ca_file": str(certificates / "good.pem"),
+        "server_name": "carrier.test",
+        "client_cert": str(ours),
+        "pin_sha256": hashlib.sha256(der).hexdigest(),
+    }
+    async with carrier(TAKES, tls=context) as smsc, client(smsc.port, window=100, **given) as channel:
+        outcomes = await asyncio.gather(*(channel.submit(outgoing(n, "x" * 160)) for n in range(1000)))
+        assert all(isinstance(outcome, Accepted) for outcome in outcomes)
+        assert len(submitted(smsc)) == 1000
 
 
 async def test_an_old_tls_is_refused(certificates):

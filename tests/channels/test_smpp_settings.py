@@ -13,7 +13,7 @@ LEAST = {"hosts": ["smpp.example.net:2775"], "system_id": "us", "password": "sec
 
 
 def around(secret):
-    return Surroundings(now=None, random=lambda: 0.5, asked=lambda _: None, secret=secret)
+    return Surroundings(now=None, random=lambda: 0.5, owner=lambda: 1, asked=lambda _: None, secret=secret)
 
 
 def test_defaults():

@@ -7,7 +7,7 @@ import socket
 import subprocess
 import sys
 import time
-from contextlib import suppress
+from contextlib import asynccontextmanager, suppress
 
 import psutil
 
@@ -60,6 +60,33 @@ class Gateway:
         print(self.log())
         assert code == 0, self.log()
 
+    async def restart(self):
+        """Ended as an operator does it, and started again; the seconds that the end took."""
+        began = time.monotonic()
+        self._process.terminate()
+        code = await asyncio.to_thread(self._process.wait, 30)
+        took_s = time.monotonic() - began
+        assert code == 0, self.log()
+        await self.start()
+        return took_s
+
+    @asynccontextmanager
+    async def second_worker(self):
+        """A worker beside the supervisor's own."""
+        lifeline, own_end = os.pipe()
+        command = [sys.executable, "-m", "speedsms.gateway.app", "worker", "second", str(lifeline)]
+        environment = self._environment | {"SPEEDSMS_DATABASE_URL": self.url}
+        process = await asyncio.create_subprocess_exec(
+            *command, pass_fds=[lifeline], env=environment, stdout=subprocess.DEVNULL, stderr=self._log
+        )
+        try:
+            yield
+        finally:
+            process.terminate()
+            await process.wait()
+            os.close(own_end)
+            os.close(lifeline)
+
     def log(self):
         return (self._folder / "log").read_text()[-4000:]
 
@@ -86,10 +113,14 @@ class Gateway:
             # Its first process, or one session: then the first ends all others and recovers by itself.
             first = psutil.Process(self._postmaster())
             return dice.choice([first, dice.choice(_below(first, "[local]") or [first])]).kill()
+        return (await self.child(victim)).kill()
+
+    async def child(self, role):
+        """The living `api` or `worker` process."""
         supervisor = psutil.Process(self._process.pid)
-        while not (found := _below(supervisor, f"gateway.app {victim}")):  # noqa: ASYNC110 - a process sets no event
+        while not (found := _below(supervisor, f"gateway.app {role}")):  # noqa: ASYNC110 - a process sets no event
             await asyncio.sleep(0.01)
-        return found[0].kill()
+        return found[0]
 
     async def _kill_tree(self):
         doomed = [psutil.Process(self._process.pid), psutil.Process(self._postmaster())]

@@ -8,12 +8,12 @@ import statistics
 import time
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime
-from pathlib import Path
 
 import pytest
 from checker import check, drained
 from gateway import Gateway
 from journals import MOST_OPEN, Client, Sink
+from page import publish
 
 FULL = os.environ.get("SPEEDSMS_FAULTS") == "full"
 pytestmark = [pytest.mark.anyio, pytest.mark.faults, pytest.mark.timeout(0 if FULL else 420)]
@@ -21,7 +21,6 @@ KILLS = 25 if FULL else 6  # of each kind
 RATE = 200  # requests a second
 BALANCE_VND = 1_000_000_000
 RECOVERED_S = {"api": 10, "worker": 10, "postgres": 30, "tree": 60}  # I33; a power cut: P7
-REPORT = Path(__file__).parents[2] / "docs/reliability.md"
 
 
 async def recovery(client, sink):
@@ -116,4 +115,4 @@ def write_report(seed, figures, left_out, rows):
         *(f"| {name.replace('_', ' ')} | {value} |" for name, value in vars(figures).items()),
         "",
     ]
-    REPORT.write_text("\n".join(lines), "utf8")
+    publish(lines)

@@ -20,6 +20,7 @@ from typing import Final, Self, TypeAlias
 from urllib.parse import urlsplit
 
 import httptools
+from msgspec import Struct
 from ssrfguard import DEFAULT_DENIED
 
 CONNECT_S: Final = 5  # look-up, TCP and TLS together
@@ -84,8 +85,7 @@ class Failed(Exception):  # noqa: N818 - the house word for what the world refus
         self.detail = detail
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(Struct, frozen=True):
     """The final status line of a reply; `body` is its first 4 KiB, `retry_after` the header as it came."""
 
     status: int

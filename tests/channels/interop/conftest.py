@@ -112,7 +112,11 @@ async def connect():
     async def connect(port, **settings):
         raw = {"hosts": [f"127.0.0.1:{port}"], "system_id": "speedsms", "password": "secret", "rate": 0}
         around = Surroundings(
-            now=lambda: datetime.now(UTC), random=lambda: 0.5, asked=lambda _: None, secret=str
+            now=lambda: datetime.now(UTC),
+            random=lambda: 0.5,
+            owner=lambda: 1,
+            asked=lambda _: None,
+            secret=str,
         )
         channel, sink = Smpp("carrier", raw | settings, around), Sink()
         channels.append(channel)

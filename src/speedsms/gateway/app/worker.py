@@ -100,7 +100,7 @@ class Worker:
             attempts_days=settings.retention.attempts_days,
         )
         self._net = net
-        self._around = Surroundings(now, random.random, self._ask, secret)
+        self._around = Surroundings(now, random.random, lambda: self.node.id, self._ask, secret)
         self._notifier = Notifier(
             db,
             net,
@@ -111,6 +111,7 @@ class Worker:
             metrics=self.metrics,
             agent=f"speedsms/{__version__}",
             per_endpoint=settings.webhooks.in_flight,
+            node_id=lambda: self.node.id,
         )
 
     def _matched(self, channel_id: int, reference: str, key: str) -> None:
@@ -230,7 +231,11 @@ class Worker:
         """Write down what changed, for `channel list` and `doctor` (channels §1.7)."""
         health = dict.fromkeys(self._told.keys() - wanted, Health("stopped"))
         health |= {i: blocked for i, (_, blocked) in self._blocked.items() if i in wanted}
-        health |= {i: running.channel.health() for i, running in self._running.items()}
+        for elsewhere in self._elsewhere():
+            self._told.pop(elsewhere, None)
+        health |= {
+            i: running.channel.health() for i, running in self._running.items() if i not in self._elsewhere()
+        }
         for channel_id, told in health.items():
             if self._told.get(channel_id) != told:
                 await routing.tell_health(self._db, channel_id, told.state, told.cause, self._now())
@@ -328,11 +333,19 @@ class Worker:
                     running.channel.hold(held)
                     running.links = held
 
+    def _elsewhere(self) -> set[int]:
+        """Channels all of whose links are with other processes: those say how they are."""
+        return {i for i, r in self._running.items() if r.channel.traits.links and not r.links}
+
     async def _share_pools(self) -> None:
         tariff = await self._directory.tariff()
         await self._find_next_pools(tariff)
         pools = {pool: routes for routes, pool in tariff.pools.items()}
-        healthy = frozenset(i for i, r in self._running.items() if r.channel.health().state in _TAKING)
+        elsewhere = self._elsewhere()
+        sql = "SELECT id FROM channel WHERE id = ANY(%(ids)s) AND health->>'state' = ANY(%(taking)s)"
+        rows = await self._db.read(sql, ids=list(elsewhere), taking=list(_TAKING)) if elsewhere else []
+        here = {i for i, r in self._running.items() if r.channel.health().state in _TAKING}
+        healthy = frozenset(here.union(row[0] for row in rows))
         simulators = [i for i, r in self._running.items() if r.channel.kind == "sim"]
         for channel_id, running in self._running.items():
             mine = pools_of(channel_id, tariff.routes, pools, healthy)

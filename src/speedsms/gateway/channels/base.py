@@ -57,8 +57,7 @@ class Outgoing(Struct, frozen=True):
     done: frozenset[int] = frozenset()
 
 
-@dataclass(frozen=True, slots=True)
-class Accepted:
+class Accepted(Struct, frozen=True):
     """The peer has taken all parts. references: one per part, as received, may be empty; none: it names none.
 
     keys: what a report is found by, one per reference, where that is not the reference itself (§3.11).
@@ -68,8 +67,7 @@ class Accepted:
     keys: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Refused:
+class Refused(Struct, frozen=True):
     """Certain: no part outside `done` will reach the handset from this attempt.
 
     retry_after_s: when the same channel may be asked again. single: a reason that else pauses the channel is
@@ -83,8 +81,7 @@ class Refused:
     single: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Unknown:
+class Unknown(Struct, frozen=True):
     """Bytes may have left and no certain answer came. `raised`: the channel or its sink broke down."""
 
     stage: Literal["written", "timeout", "unreadable", "raised"]
@@ -94,8 +91,7 @@ class Unknown:
 Outcome: TypeAlias = Accepted | Refused | Unknown
 
 
-@dataclass(frozen=True, slots=True)
-class Report:
+class Report(Struct, frozen=True):
     """What a peer says of one part later. status: TP-Status (channels §2), None if it gave none.
 
     It names its part by reference, or by message, attempt and part where the peer knows those. keys: what the
@@ -120,8 +116,7 @@ class Report:
     whole: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Piece:
+class Piece(Struct, frozen=True):
     """One part of a long incoming message: its number of `total`, and its octets, to be joined and decoded.
 
     reference and width: its concatenation reference and the bits of it. alphabet: a name of rules/alphabet.
@@ -135,8 +130,7 @@ class Piece:
     alphabet: str
 
 
-@dataclass(frozen=True, slots=True)
-class Incoming:
+class Incoming(Struct, frozen=True):
     """A message from a phone. dedup_key: the same for each repetition of the same message.
 
     reply_to: the message of ours it answers, when the peer can tell. piece: set for a part of a long message;
@@ -170,16 +164,14 @@ class Traits:
     links: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Capacity:
+class Capacity(Struct, frozen=True):
     """Parts that may go now; seconds until one may, when none may."""
 
     free: int
     wait_s: float = 0.0
 
 
-@dataclass(frozen=True, slots=True)
-class Health:
+class Health(Struct, frozen=True):
     """starting, up, degraded, paused, down, blocked, draining or stopped, and why (channels §1.7)."""
 
     state: str
@@ -192,12 +184,18 @@ class Sink(Protocol):
     def report(self, report: Report) -> asyncio.Future[None]: ...
     def incoming(self, incoming: Incoming) -> asyncio.Future[None]: ...
     def settle(self, message: int, attempt: int, part: int, outcome: Outcome) -> None:
-        """One part's end before its message's (CH-4), or the late answer to an unknown one."""
+        """One part's end before its message's (CH-4), or the late answer to an unknown one.
+
+        Part 0: the last late answer of a message of several parts, and with it the whole outcome.
+        """
 
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
     """What the composition root gives every channel. now: wall time; random: 0 ≤ x < 1.
+
+    owner: this process's place among the living, None if it has none: what was begun under another one must
+    not be written any more (CH-9).
 
     asked: the outcome wanted for the next message to a number (simulator); secret: the value behind a
     setting such as `env:NAME`.
@@ -205,6 +203,7 @@ class Surroundings:
 
     now: Callable[[], datetime]
     random: Callable[[], float]
+    owner: Callable[[], int | None]
     asked: Callable[[str], str | None]
     secret: Callable[[str], str]
 

@@ -121,7 +121,11 @@ async def trial(
 
 def _built(row: ChannelRow, exchange: Exchange) -> Channel:
     around = Surroundings(
-        now=lambda: datetime.now(UTC), random=random.random, asked=lambda _: None, secret=config.secret
+        now=lambda: datetime.now(UTC),
+        random=random.random,
+        owner=lambda: 0,
+        asked=lambda _: None,
+        secret=config.secret,
     )
     try:
         channel = kinds.build(row.kind, row.name, row.settings, around)

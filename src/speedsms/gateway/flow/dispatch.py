@@ -5,7 +5,7 @@ when the recorder is idle and gather only while a commit is in flight. No timer 
 """
 
 import asyncio
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Collection
 from datetime import datetime, timedelta
 from functools import partial
@@ -150,6 +150,7 @@ class Recorder:
     def settle(self, taken: Taken, node_id: int) -> None:
         """A part that a peer has taken, while its message is still on its way (CH-4)."""
         self._taken.append((taken, node_id))
+        self._idle.clear()
         self._arrived.set()
 
     async def flushed(self) -> None:
@@ -165,7 +166,7 @@ class Recorder:
             while True:
                 await self._arrived.wait()
                 began, count = clock(), len(self._waiting)
-                if self._taken:
+                while self._taken:  # before the ends of their messages, which take them out of flight
                     node_id, same = next(groupby(islice(self._taken, self._batch), itemgetter(1)))
                     settled = [taken for taken, _ in same]
                     await attempts.settle(session, settled, node_id)
@@ -237,6 +238,7 @@ class Pump:
         self._otp_seen = -_OTP_SEEN_S
         self._poll_s = _POLL_S
         self._unrecorded = 0  # parts
+        self._outcomes: Counter[str] = Counter()  # since the last claim
         self._attempts: dict[tuple[int, int], Claimed] = {}
         self._doubtful: dict[tuple[int, int], tuple[Claimed, int]] = {}
         self._none_open = asyncio.Event()
@@ -313,13 +315,14 @@ class Pump:
             self._poll_s = min(capacity.wait_s or _POLL_S, _POLL_S)
             return False
         at = self._now()
+        lanes = self._lanes(most, clock)
         self._claiming = (session.backend, node_id, at)
         rows = await attempts.claim(
             session,
             channel_id=self._channel_id,
             node_id=node_id,
             pools=pools,
-            lanes=self._lanes(most, clock),
+            lanes=lanes,
             at=at,
         )
         long = await self._long(session, rows, at)
@@ -327,8 +330,14 @@ class Pump:
         if rows:
             failpoint.hit("S7")
         self._metrics.dispatched(self._channel.name, len(rows))
+        for outcome, count in self._outcomes.items():
+            self._metrics.outcome(self._channel.name, outcome, count)
+        self._outcomes.clear()
+        now, began = self._now(), asyncio.get_running_loop().time()
         for row in rows:
-            self._begin(row, node_id, long)
+            self._begin(row, node_id, long, now, began)
+        # What only the reserve holds back goes on as soon as something is recorded.
+        self._blocked = len(rows) >= lanes[-1][1] < most
         return len(rows) == most
 
     def _lanes(self, most: int, clock: float) -> list[tuple[int, int]]:
@@ -347,19 +356,17 @@ class Pump:
         start = int(self._random() * 65536)
         return await attempts.long_messages(session, several, self._channel_id, start, at)
 
-    def _begin(self, claimed: Claimed, node_id: int, long: _Long) -> None:
+    def _begin(self, claimed: Claimed, node_id: int, long: _Long, now: datetime, began: float) -> None:
         """Hand one attempt to the channel; its outcome calls back. No coroutine is made for it."""
-        now = self._now()
         if claimed.lane == Lane.OTP:
-            self._otp_seen = asyncio.get_running_loop().time()
+            self._otp_seen = began
+        if self._node_id() != node_id:
+            return  # declared dead meanwhile: the sweep has taken it over (CH-9)
         self._unrecorded += claimed.parts
         forbidden = self._forbidden(claimed, now)
         if forbidden:
             self._put(claimed, node_id, forbidden, now)
             return
-        if self._node_id() != node_id:
-            return  # declared dead meanwhile: the sweep has taken it over (CH-9)
-        began = asyncio.get_running_loop().time()
         self._attempts[claimed.message, claimed.attempt] = claimed
         self._none_open.clear()
         try:
@@ -409,20 +416,20 @@ class Pump:
         result = result_of(claimed, outcome, self._channel, self._next_pool(claimed.pool), now)
         self._recorder.put(result, node_id, partial(self._recorded, claimed.parts))
         self._unblock()
-        self._metrics.outcome(self._channel.name, result.event)
+        self._outcomes[result.event] += 1
 
     def _recorded(self, parts: int) -> None:
         self._unrecorded -= parts
         self._unblock()
 
     def settle(self, message: int, attempt: int, part: int, outcome: Outcome) -> None:
-        """A part's end before its message's, or the late answer to an unknown one."""
+        """A part's end before its message's; part 0: the late end of a message of several parts."""
         doubtful = self._doubtful.get((message, attempt))
         claimed = self._attempts.get((message, attempt)) or (doubtful and doubtful[0])
         node_id = self._node_id()
         if claimed is None or node_id is None:
             return
-        if isinstance(outcome, Accepted) and claimed.parts > 1:
+        if isinstance(outcome, Accepted) and part and claimed.parts > 1:
             key = (outcome.keys or outcome.references or ("",))[0]
             reference = (outcome.references or ("",))[0]
             taken = Taken(message, attempt, claimed.number, part, claimed.parts, key, reference)
@@ -438,7 +445,7 @@ class Pump:
         if result.again is None and result.status is None:
             result.look = claimed.expires_at + GRACE
         self._recorder.put(result, node_id, self._unblock)
-        self._metrics.outcome(self._channel.name, "late")
+        self._outcomes["late"] += 1
 
     @staticmethod
     def _forbidden(claimed: Claimed, now: datetime) -> Refused | None:

@@ -60,7 +60,7 @@ class Inbound:
     async def deliver_partial(self) -> bool:
         """Deliver one long message that stayed incomplete; whether there was one."""
         async with self._db.transaction() as session:
-            parts = await inbound_parts.waited(session, self._now() - _PATIENCE)
+            parts = await inbound_parts.waited(session, self._now() - _PATIENCE, self._now())
             if parts:
                 await self._deliver(session, parts)
         return bool(parts)
@@ -87,8 +87,7 @@ class Inbound:
                 incoming.peer_time,
                 incoming.received_at,
             )
-            arrived = await inbound_parts.add(session, part)
-            if arrived:
+            for arrived in await inbound_parts.add(session, part):
                 await self._deliver(session, arrived)
 
     async def _deliver(self, session: Connection, parts: Sequence[Part]) -> None:
@@ -108,7 +107,6 @@ class Inbound:
                 raw=first.raw,
             ),
         )
-        await inbound_parts.join(session, parts, self._now())
 
     async def _keep(self, session: Connection, channel_id: int, incoming: Incoming) -> None:
         number = parse(incoming.sender)
@@ -191,4 +189,4 @@ def _joined(parts: Sequence[Part]) -> str:
     text = _MISSING.join(texts)
     before = _MISSING if runs[0][0] > 1 else ""
     after = _MISSING if runs[-1][-1] < parts[0].total else ""
-    return before + text + after
+    return (before + text + after).replace("\0", "")  # nothing a database can store

@@ -72,6 +72,7 @@ class Notifier:
     """Posts what is due. One per process.
 
     random: gives numbers of [0, 1). monotonic: seconds. per_endpoint: posts in flight to one endpoint.
+    node_id: this process's place among the living.
     """
 
     def __init__(
@@ -86,6 +87,7 @@ class Notifier:
         metrics: Metrics,
         agent: str,
         per_endpoint: int = PER_ENDPOINT,
+        node_id: Callable[[], int | None] = lambda: None,
     ) -> None:
         self._db = db
         self._net = net
@@ -96,6 +98,7 @@ class Notifier:
         self._metrics = metrics
         self._agent = agent
         self._per_endpoint = per_endpoint
+        self._node_id = node_id
         self._wake = asyncio.Event()
         self._closing = False
         self._stale = True  # shards and endpoints are to be read again
@@ -219,7 +222,7 @@ class Notifier:
 
     async def _reload(self, connection: Connection) -> None:
         self._stale = False
-        self._shards = await outbox.share_shards(connection, self._shards, self._now())
+        self._shards = await outbox.share_shards(connection, self._shards, self._now(), self._node_id())
         found = {endpoint.id: endpoint for endpoint in await endpoints.enabled(connection, self._shards)}
         for endpoint_id in self._lanes.keys() - found.keys():
             self._release(self._lanes.pop(endpoint_id))

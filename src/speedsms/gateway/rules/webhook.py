@@ -5,10 +5,11 @@ import json
 import re
 from base64 import b64decode, b64encode
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final, TypeAlias
 from uuid import UUID
+
+from msgspec import Struct
 
 from speedsms.numbers import Number
 
@@ -25,8 +26,7 @@ _SUBSCRIBER: Final = re.compile(r"\+?(84[0-9]{9,10})")
 _NOT_VISIBLE: Final = re.compile(r"[^!-~]")
 
 
-@dataclass(frozen=True, slots=True)
-class Report:
+class Report(Struct, frozen=True):
     """One report of one message. `status` is on the TP-Status scale, `e164` digits without `+`."""
 
     tran_id: int
@@ -52,8 +52,7 @@ class Report:
         return hints
 
 
-@dataclass(frozen=True, slots=True)
-class Incoming:
+class Incoming(Struct, frozen=True):
     """One SMS from a phone. `receiver`: our number or the device's id."""
 
     sender: str

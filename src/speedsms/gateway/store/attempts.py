@@ -7,7 +7,7 @@ from typing import Final, NamedTuple
 from msgspec import Struct
 
 from speedsms.gateway.store.columns import column, each, sparse, tame
-from speedsms.gateway.store.db import Connection, fetch
+from speedsms.gateway.store.db import Connection, fetch, within
 
 GRACE: Final = timedelta(minutes=10)  # after its life a message waits this long for a late receipt (ST-6)
 ORPHAN_LIFE: Final = timedelta(hours=72)  # SM-33: so long after its life a message is still looked for
@@ -63,7 +63,8 @@ SELECT d.message, d.attempt + 1, d.tries, d.account_id, d.lane, d.pool, d.due, d
     q.kind, q.sms_type, q.sender, q.content, q.encoding, q.parts, q.test,
     q.sms_type = 1 AND EXISTS (SELECT FROM suppression s WHERE s.account_id = d.account_id
         AND s.number = m.number),
-    d.attempt > 0 AND EXISTS (SELECT FROM final n WHERE n.account_id = d.account_id AND n.message = d.message),
+    d.attempt > 0 AND EXISTS (
+        SELECT FROM final n WHERE n.account_id = d.account_id AND n.message = d.message),
     d.pool <> m.pool
 FROM d
 JOIN message m ON m.account_id = d.account_id AND m.id = d.message
@@ -265,6 +266,58 @@ cleared AS (
 """
 
 
+# Nearly every batch under load is this: one part each, taken by the peer. It needs half of the columns.
+_TAKEN: Final = f"""
+WITH x AS MATERIALIZED (
+    SELECT message, attempt, account_id, price_vnd, test, number, key, coalesce(reference, '') AS reference
+    FROM unnest({each("message", "bigint")}, {each("attempt", "smallint")}, {each("account", "int")},
+        {each("price", "int")}, {each("test", "bool")}, {each("number", "bigint")}, {each("key", "text")},
+        {each("reference", "text")})
+    AS x(message, attempt, account_id, price_vnd, test, number, key, reference)),
+o AS MATERIALIZED (
+    SELECT x.*, {_FLIGHT}
+    FROM x JOIN flight f ON f.message = x.message AND f.attempt = x.attempt AND %(node)s IN (f.node_id, 0)),
+into_event AS (
+    INSERT INTO event SELECT account_id, message, %(at)s, 'sent', attempt, channel_id, NULL, started_at, ''
+    FROM o),
+moved AS (
+    INSERT INTO transfer SELECT account_id, message, 1, 3, 3, 4, price_vnd, %(at)s FROM o WHERE NOT test
+    ON CONFLICT DO NOTHING),
+into_reference AS ({_INTO_REFERENCE}
+    SELECT message, number, expires_at + %(orphan)s, channel_id, account_id, attempt, 1, 1, test, key,
+        reference
+    FROM o WHERE key IS NOT NULL)
+SELECT count(*) FROM o
+"""
+
+
+def _only_taken(results: Sequence[Result]) -> bool:
+    return all(
+        r.post
+        and r.status is None
+        and r.look is None
+        and r.parts == 1
+        and len(r.references) < 2
+        and not r.late
+        for r in results
+    )
+
+
+def _taken_columns(results: Sequence[Result]) -> dict[str, object]:
+    references = [r.references[0] if r.references else (1, None, None) for r in results]
+    return {
+        "message": column(r.message for r in results),
+        "attempt": column(r.attempt for r in results),
+        "account": column(r.account_id for r in results),
+        "price": column(r.price_vnd for r in results),
+        "test": column(r.test for r in results),
+        "number": column(r.number for r in results),
+        "key": sparse(key and tame(key) for _, key, _ in references),
+        "reference": sparse(name and tame(name) for _, _, name in references),
+        "orphan": ORPHAN_LIFE,
+    }
+
+
 def _record_statement(results: Sequence[Result]) -> str:
     """The parts of the statement that this batch needs; about a dozen texts in all, each prepared once."""
     final = [r.status is not None for r in results]
@@ -295,6 +348,9 @@ async def record(connection: Connection, results: Sequence[Result], node_id: int
 
     Node 0 is the sweep, which may touch what any node started.
     """
+    if _only_taken(results):
+        rows = await fetch(connection, _TAKEN, _taken_columns(results) | {"at": at, "node": node_id})
+        return int(rows[0][0])
     sql = _record_statement(results)
     params: dict[str, object] = {
         "at": at,
@@ -371,7 +427,8 @@ async def settle(connection: Connection, taken: Sequence[Taken], node_id: int) -
 
 
 # A message's concatenation reference is one more than the last of its number, so that no two live messages to
-# a phone share one (channels §3.9). Parts taken in an earlier attempt count for the new one (CH-8).
+# a phone share one (channels §3.9). Parts taken in an earlier attempt count for the new one (CH-8); of a part
+# that went twice, the later one.
 _LONG: Final = """
 WITH x AS MATERIALIZED (
     SELECT * FROM unnest(%(message)s::bigint[], %(number)s::bigint[], %(attempt)s::smallint[])
@@ -386,10 +443,14 @@ made AS (
     RETURNING message, ref),
 kept AS (
     UPDATE reference r SET attempt = x.attempt FROM x
-    WHERE r.message = x.message AND r.parts > 1 AND r.channel_id = %(channel)s RETURNING r.message, r.part),
+    WHERE r.message = x.message AND r.parts > 1 AND r.channel_id = %(channel)s AND NOT EXISTS (
+        SELECT FROM reference n WHERE n.message = r.message AND n.part = r.part AND n.parts > 1
+            AND n.channel_id = r.channel_id AND n.attempt > r.attempt)
+    RETURNING r.message, r.part),
 folded AS (
     UPDATE part_final p SET attempt = x.attempt FROM x
-    WHERE p.message = x.message AND x.message IN (SELECT message FROM kept))
+    WHERE p.message = x.message AND x.message IN (SELECT message FROM kept) AND NOT EXISTS (
+        SELECT FROM part_final n WHERE n.message = p.message AND n.part = p.part AND n.attempt > p.attempt))
 SELECT x.message, coalesce(made.ref, c.ref),
     ARRAY(SELECT part::int FROM kept WHERE kept.message = x.message)
 FROM x LEFT JOIN made USING (message) LEFT JOIN concat c ON c.message = x.message
@@ -401,7 +462,7 @@ async def long_messages(
     connection: Connection, claimed: Sequence[Claimed], channel_id: int, start: int, at: datetime
 ) -> dict[int, tuple[int, frozenset[int]]]:
     """Concatenation reference and parts done, by message. start: where a number's first reference begins."""
-    async with connection.transaction():
+    async with within(connection):
         await fetch(connection, f"SELECT pg_advisory_xact_lock({_CONCAT_LOCK})")
         rows = await fetch(
             connection,

@@ -83,6 +83,16 @@ async def fetch(connection: Connection, sql: str, params: dict[str, Any] | None 
     raise AssertionError
 
 
+@asynccontextmanager
+async def within(connection: Connection) -> AsyncIterator[None]:
+    """BEGIN … COMMIT on a connection of one's own; rolled back when the block raises."""
+    try:
+        async with connection.transaction():
+            yield
+    except psycopg.Error as error:
+        raise _translate(connection, error) from error
+
+
 class Database:
     """A few pooled connections, and dedicated ones for the loops that live on one."""
 
@@ -183,12 +193,8 @@ class Database:
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Session]:
         """BEGIN … COMMIT on a pooled connection; rolled back when the block raises."""
-        async with self.session() as session:
-            try:
-                async with session.transaction():
-                    yield session
-            except psycopg.Error as error:
-                raise _translate(session, error) from error
+        async with self.session() as session, within(session):
+            yield session
 
     def _forget_idle(self) -> None:
         """After a server restart every idle connection is dead; finding out one by one costs a call each."""

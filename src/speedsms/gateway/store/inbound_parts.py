@@ -1,11 +1,13 @@
 """Parts of long incoming messages: kept until their message is whole (channels §3.14)."""
 
 from collections.abc import Sequence
-from datetime import datetime
-from typing import NamedTuple
+from datetime import datetime, timedelta
+from typing import Final, NamedTuple
 
 from speedsms.gateway.store.columns import tame
 from speedsms.gateway.store.db import Connection, fetch
+
+_REPEATED: Final = timedelta(hours=1)  # so long a peer may repeat what it got no answer for
 
 
 class Part(NamedTuple):
@@ -32,10 +34,11 @@ _SET = """channel_id = %(channel_id)s AND sender = %(sender)s AND recipient = %(
 _COLUMNS = ", ".join(Part._fields)
 
 
-async def add(connection: Connection, part: Part) -> list[Part]:
-    """Keep a part; those to deliver now: the whole set, or a late part alone. Repeats are absorbed (SM-42).
+async def add(connection: Connection, part: Part) -> list[list[Part]]:
+    """Keep a part. What is to be delivered now: a whole set, a late part alone, of repeats nothing (SM-42).
 
-    A part that differs from the one kept under its number opens a new set: phones use references again.
+    Phones use references again: a part that differs from the one kept under its number opens a new set, and
+    so does any that comes long after its set was delivered. What an older set has is delivered then.
     """
     part = part._replace(sender=tame(part.sender), recipient=tame(part.recipient))
     params = part._asdict()
@@ -45,22 +48,26 @@ async def add(connection: Connection, part: Part) -> list[Part]:
         connection, f"SELECT {_COLUMNS}, joined_at FROM incoming_part WHERE {_SET} ORDER BY part", params
     )
     kept = {row[6]: Part._make(row[:-1]) for row in rows}
-    joined = any(row[-1] for row in rows)
-    if known := kept.get(part.part):
-        if known.octets == part.octets:
-            return []
+    joined_at = max((row[-1] for row in rows if row[-1]), default=None)
+    known, older = kept.get(part.part), []
+    if (known and known.octets != part.octets) or (joined_at and part.received_at - joined_at > _REPEATED):
         await fetch(connection, f"DELETE FROM incoming_part WHERE {_SET}", params)
-        kept, joined = {}, False
+        older = [] if joined_at else [list(kept.values())]
+        kept, joined_at = {}, None
+    elif known:
+        return []
     values = ", ".join(f"%({field})s" for field in Part._fields)
     await fetch(connection, f"INSERT INTO incoming_part ({_COLUMNS}) VALUES ({values})", params)
-    if joined:
-        return [part]
     kept[part.part] = part
-    return [kept[n] for n in sorted(kept)] if len(kept) == part.total else []
+    arrived = [part] if joined_at else [kept[n] for n in sorted(kept)]
+    if not joined_at and len(kept) < part.total:
+        return older
+    await _join(connection, arrived, part.received_at)
+    return [*older, arrived]
 
 
-async def waited(connection: Connection, before: datetime) -> list[Part]:
-    """The parts of one incomplete message whose first part came before that; locked."""
+async def waited(connection: Connection, before: datetime, at: datetime) -> list[Part]:
+    """The parts of one incomplete message whose first part came before that; they are delivered now."""
     rows = await fetch(
         connection,
         f"SELECT {_COLUMNS} FROM incoming_part WHERE received_at < %(before)s AND joined_at IS NULL"
@@ -75,11 +82,13 @@ async def waited(connection: Connection, before: datetime) -> list[Part]:
         f"SELECT {_COLUMNS} FROM incoming_part WHERE {_SET} AND joined_at IS NULL ORDER BY part FOR UPDATE",
         params,
     )
-    return [Part._make(row) for row in rows]
+    parts = [Part._make(row) for row in rows]
+    await _join(connection, parts, at)
+    return parts
 
 
-async def join(connection: Connection, parts: Sequence[Part], at: datetime) -> None:
-    """They are delivered; the rows stay for a while to absorb repeats."""
+async def _join(connection: Connection, parts: Sequence[Part], at: datetime) -> None:
+    """The rows of what is delivered stay for a while to absorb repeats."""
     await fetch(
         connection,
         f"UPDATE incoming_part SET joined_at = %(at)s WHERE {_SET} AND part = ANY(%(parts)s::smallint[])",

@@ -22,6 +22,11 @@ _MARGIN_S: Final = 10  # a process stopped and resumed must not start anything w
 LOCK_CLASS: Final = 7302
 
 
+def session_name(node_id: int) -> str:
+    """How a session is called that holds locks for a node; whoever buries the node ends it."""
+    return f"speedsms node {node_id}"
+
+
 class Node:
     """This process's place among the living; `id` is None while it has none."""
 

@@ -6,15 +6,17 @@ there to be deleted, and a webhook may come twice.
 """
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
 from uuid import UUID
+
+from msgspec import Struct
 
 from speedsms.gateway.rules.webhook import Incoming, Report, Webhook
 from speedsms.gateway.store.columns import column, each, sparse
 from speedsms.gateway.store.db import Connection, Database, Row, fetch
 from speedsms.gateway.store.messages import tran_id_of
+from speedsms.gateway.store.nodes import session_name
 
 SHARDS: Final = 16
 _EVER: Final = datetime(2000, 1, 1, tzinfo=UTC)  # before any row
@@ -23,8 +25,7 @@ BATCH: Final = 1000  # rows that one statement replays
 SAMPLE: Final = 0  # the subject of a test event: no message and no incoming SMS has this id
 
 
-@dataclass(frozen=True, slots=True)
-class Due:
+class Due(Struct, frozen=True):
     """An outbox row to be posted. `attempt`: attempts made; webhook None: what it told of is gone."""
 
     endpoint_id: int
@@ -35,8 +36,7 @@ class Due:
     webhook: Webhook | None
 
 
-@dataclass(frozen=True, slots=True)
-class Room:
+class Room(Struct, frozen=True):
     """How many rows of an endpoint are wanted. after: behind this place (due, id); None: any."""
 
     endpoint_id: int
@@ -44,8 +44,7 @@ class Room:
     after: tuple[datetime, int] | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Tried:
+class Tried(Struct, frozen=True):
     """One attempt and what follows: another at `next_due`, a dead letter with its reason, or nothing."""
 
     row: Due
@@ -72,8 +71,13 @@ async def connect(db: Database) -> Connection:
     return connection
 
 
-async def share_shards(connection: Connection, held: Collection[int], now: datetime) -> set[int]:
+async def share_shards(
+    connection: Connection, held: Collection[int], now: datetime, node_id: int | None = None
+) -> set[int]:
     """Take or give back shards until this process holds its share among the living workers."""
+    if node_id is not None:
+        sql = "SELECT set_config('application_name', %(name)s, false)"
+        await fetch(connection, sql, {"name": session_name(node_id)})
     ((workers,),) = await fetch(
         connection,
         "SELECT count(*) FROM node WHERE role = 'worker' AND lease_until > %(now)s",

@@ -6,8 +6,9 @@ from typing import Final
 
 from msgspec import Struct
 
+from speedsms.gateway.store.attempts import GRACE
 from speedsms.gateway.store.columns import column, each, sparse, tame
-from speedsms.gateway.store.db import Connection, Database, fetch
+from speedsms.gateway.store.db import Connection, Database, fetch, within
 from speedsms.gateway.store.messages import request_id
 
 _REFERENCE_LIFE: Final = timedelta(days=10)  # older ones are dropped with their week
@@ -78,9 +79,10 @@ named AS MATERIALIZED (
         r.parts > 1 AS early, array_position(x.keys, r.key) AS rule
     FROM x CROSS JOIN LATERAL (
         SELECT * FROM reference
-        WHERE reference.channel_id = x.channel_id AND key = ANY(x.keys)
+        WHERE reference.channel_id = x.channel_id AND key = ANY(x.keys) AND key <> ''
             AND (x.number IS NULL OR reference.number = x.number)
-            AND message BETWEEN %(oldest)s AND %(newest)s AND until > %(at)s LIMIT 8) r
+            AND message BETWEEN %(oldest)s AND %(newest)s AND until > %(at)s
+        ORDER BY message DESC LIMIT 8) r
     WHERE x.message IS NULL
     UNION ALL
     SELECT x.n, x.message, x.attempt, x.part, CASE WHEN x.whole THEN 1 ELSE x.parts END, q.account_id,
@@ -319,7 +321,7 @@ async def _park(connection: Connection, receipts: Sequence[Receipt], at: datetim
 
 async def apply_parked(connection: Connection, at: datetime, most: int) -> Applied:
     """Look again at receipts that are due."""
-    async with connection.transaction():
+    async with within(connection):
         ((seen, ended, unmatched, _, _),) = await fetch(
             connection, _APPLY_PARKED, _window(at) | {"most": most}
         )
@@ -328,29 +330,52 @@ async def apply_parked(connection: Connection, at: datetime, most: int) -> Appli
 
 
 # An attempt without answer has no id, so this is the only way its receipt can find it: exactly one part to
-# that number is unknown on that channel, and none to it waits for an answer (channels §1.8).
-_ADOPT: Final = """
+# that number is unknown on that channel, and none to it waits for an answer (channels §1.8). A receipt that
+# came before the attempt began, or whose id is known, is about something else. As no other part of its
+# message is unknown, the message is taken now: its id finds what else is said of it.
+_ADOPT: Final = f"""
 WITH lost AS MATERIALIZED (
-    SELECT DISTINCT ON (r.channel_id, r.number) r.id, r.channel_id, r.number, d.message, d.attempt, d.part,
-        d.parts
+    SELECT DISTINCT ON (r.channel_id, r.number) r.id, r.keys[1] AS key, r.reference, d.*
     FROM doubt d JOIN receipt r ON r.channel_id = d.channel_id AND r.number = d.number
     WHERE r.message IS NULL AND d.until > %(at)s AND NOT EXISTS (
         SELECT FROM final n WHERE n.account_id = d.account_id AND n.message = d.message)
+    AND EXISTS (
+        SELECT FROM event e WHERE e.account_id = d.account_id AND e.message = d.message
+            AND e.attempt = d.attempt AND e.started_at <= r.received_at)
+    AND NOT EXISTS (
+        SELECT FROM reference k WHERE k.channel_id = r.channel_id AND k.key = ANY(r.keys)
+            AND k.number = r.number AND k.key <> '')
     ORDER BY r.channel_id, r.number, r.received_at),
-sole AS (
-    SELECT lost.* FROM lost WHERE (
+sole AS MATERIALIZED (
+    SELECT lost.*, o.price_vnd, q.test FROM lost
+    JOIN message o ON o.account_id = lost.account_id AND o.id = lost.message
+    JOIN request q ON q.tran_id = tran_id_of(lost.message >> 7) AND q.id = lost.message >> 7
+    WHERE (
         SELECT count(*) FROM doubt d WHERE d.channel_id = lost.channel_id AND d.number = lost.number
             AND d.until > %(at)s AND NOT EXISTS (
                 SELECT FROM final n WHERE n.account_id = d.account_id AND n.message = d.message)) = 1
     AND NOT EXISTS (
         SELECT FROM flight f JOIN message m ON m.account_id = f.account_id AND m.id = f.message
         WHERE f.channel_id = lost.channel_id AND m.number = lost.number
-            AND f.started_at > %(at)s - interval '70 seconds'
+            AND f.started_at > %(at)s - interval '{_ANSWER_S:.0f} seconds'
             AND NOT EXISTS (SELECT FROM event e WHERE e.account_id = f.account_id AND e.message = f.message
                 AND e.attempt = f.attempt))),
 taken AS (
     DELETE FROM doubt d USING sole WHERE d.message = sole.message AND d.attempt = sole.attempt
-        AND d.part = sole.part)
+        AND d.part = sole.part),
+named AS (
+    INSERT INTO reference SELECT message, number, until, channel_id, account_id, attempt, part, parts, test,
+        key, reference FROM sole
+    ON CONFLICT (message, attempt, part) WHERE parts > 1 DO NOTHING),
+known AS (
+    UPDATE flight f SET due = f.expires_at + %(grace)s FROM sole
+    WHERE f.message = sole.message AND f.attempt = sole.attempt),
+into_event AS (
+    INSERT INTO event (account_id, message, at, kind, attempt, channel_id, detail)
+    SELECT account_id, message, %(at)s, 'sent', attempt, channel_id, 'no answer, but a receipt' FROM sole),
+posted AS (
+    INSERT INTO transfer SELECT account_id, message, 1, 3, 3, 4, price_vnd, %(at)s FROM sole WHERE NOT test
+    ON CONFLICT DO NOTHING)
 UPDATE receipt r SET message = sole.message, attempt = sole.attempt, part = sole.part, parts = sole.parts,
     due = %(at)s
 FROM sole WHERE r.id = sole.id RETURNING r.id
@@ -361,7 +386,7 @@ async def adopt(db: Database, at: datetime) -> int:
     """Give unmatched receipts to the unknown attempts they must be about; how many found one."""
     if not (await db.read("SELECT EXISTS (SELECT FROM doubt) AND EXISTS (SELECT FROM receipt)"))[0][0]:
         return 0
-    return len(await db.rows(_ADOPT, at=at))
+    return len(await db.rows(_ADOPT, at=at, grace=GRACE))
 
 
 def first_message(moment: datetime) -> int:

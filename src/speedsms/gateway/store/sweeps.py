@@ -7,7 +7,7 @@ from typing import Final
 
 from speedsms.gateway.store.attempts import GRACE, ORPHAN_LIFE
 from speedsms.gateway.store.db import Connection, Database, fetch
-from speedsms.gateway.store.nodes import LEASE_S, LOCK_CLASS, QUIET_S
+from speedsms.gateway.store.nodes import LEASE_S, LOCK_CLASS, QUIET_S, session_name
 from speedsms.gateway.store.reports import Receipt
 
 SWEEPER: Final = 0  # the node id under which the sweep records
@@ -78,7 +78,13 @@ async def left_by(connection: Connection, nodes: Sequence[int]) -> list[Left]:
 
 
 async def bury_nodes(connection: Connection, nodes: Sequence[int]) -> None:
+    """A process that only hangs may keep its sessions, and with them their locks: they are ended."""
     await connection.execute("DELETE FROM node WHERE id = ANY(%s)", (list(nodes),))
+    await connection.execute(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+        " WHERE application_name = ANY(%s) AND usename = current_user AND pid <> pg_backend_pid()",
+        (list(map(session_name, nodes)),),
+    )
 
 
 async def due_flights(connection: Connection, at: datetime, most: int) -> list[Left]:

@@ -2,8 +2,9 @@
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import replace
 from typing import TypeAlias
+
+from msgspec.structs import replace
 
 from speedsms.gateway.channels.base import Accepted, Outcome, Outgoing, Refused, Unknown
 from speedsms.gateway.channels.smpp.pdu import SubmitSm
@@ -64,7 +65,10 @@ class Attempt:
         self._answered(part)
         self._taken[part.number] = (reference, key)
         whole = not (self.open or self._waiting or self._unknown or self.refusal)
-        if not whole or self.outcome.done():
+        if whole and self.outcome.done():  # the last answer that was missing
+            number = 0 if len(self.out.parts) > 1 else part.number
+            self._settle(self.out.message, self.out.attempt, number, self._accepted())
+        elif not whole or self.outcome.done():
             self._settle(self.out.message, self.out.attempt, part.number, Accepted((reference,), (key,)))
         self._end()
 
@@ -72,7 +76,8 @@ class Attempt:
         """A part is refused: the rest is not sent (§3.9)."""
         self._answered(part)
         if self.outcome.done():
-            self._settle(self.out.message, self.out.attempt, part.number, refusal)
+            late = replace(refusal, done=self.out.done.union(self._taken))
+            self._settle(self.out.message, self.out.attempt, part.number, late)
         self.give_up(refusal)
 
     def unanswered(self, part: Part, unknown: Unknown) -> None:

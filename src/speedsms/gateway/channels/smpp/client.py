@@ -58,7 +58,7 @@ class Smpp:
         self._fixed = submit.fixed(settings)
         self._traffic = Traffic(name, settings, around, self._give_back)
         self._links: dict[int, list[Link]] = {}
-        self._ending: dict[asyncio.Task[None], Link] = {}
+        self._ending: dict[asyncio.Task[None], list[Link]] = {}
         self._turn = count()
         self._end = ""  # draining or stopped
 
@@ -84,10 +84,7 @@ class Smpp:
             return
         shared_before = bool(self._links)
         for index in self._links.keys() - wanted:
-            for link in self._links.pop(index):
-                ending = asyncio.create_task(link.leave(_DRAIN_S))
-                self._ending[ending] = link
-                ending.add_done_callback(self._ending.pop)
+            self._leave(self._links.pop(index), _DRAIN_S)
         for index in sorted(wanted - self._links.keys()):
             self._links[index] = [
                 Link(index, mode, self._traffic, self._password, self._context)
@@ -173,16 +170,28 @@ class Smpp:
     async def drain(self, within_s: float) -> None:
         """§3.15: nothing starts any more, what is open is answered, then unbind."""
         self._end = self._end or "draining"
-        leaving = [link.leave(min(within_s, _DRAIN_S)) for links in self._links.values() for link in links]
+        for links in self._links.values():
+            self._leave(links, min(within_s, _DRAIN_S))
         self._links = {}
-        await asyncio.gather(*leaving, *self._ending)
+        await asyncio.gather(*self._ending)
+
+    def _leave(self, links: list[Link], within_s: float) -> None:
+        """The transmitter of a pair first: its receiver serves receipts until the last part is answered."""
+
+        async def in_order() -> None:
+            for link in links:
+                await link.leave(within_s)
+
+        ending = asyncio.create_task(in_order())
+        self._ending[ending] = links
+        ending.add_done_callback(self._ending.pop)
 
     async def stop(self) -> None:
         """At once: what the carrier has not answered is unknown."""
         self._end = "stopped"
-        links = [*self._ending.values(), *(link for links in self._links.values() for link in links)]
+        every = [*self._ending.values(), *self._links.values()]
         self._links = {}
-        await asyncio.gather(*(link.drop() for link in links))
+        await asyncio.gather(*(link.drop() for links in every for link in links))
         await asyncio.gather(*self._ending)
 
 

@@ -14,10 +14,11 @@ from typing import Any, Final, cast
 
 from speedsms.gateway import failpoint
 from speedsms.gateway.channels.base import Reason, Refused, Unknown
-from speedsms.gateway.channels.smpp import session
+from speedsms.gateway.channels.smpp import outcome, session
 from speedsms.gateway.channels.smpp.attempt import Attempt, Part
 from speedsms.gateway.channels.smpp.pdu import (
     RESPONSE,
+    BadPdu,
     Bind,
     DataSm,
     DataSmResp,
@@ -59,6 +60,7 @@ class Connection(asyncio.Protocol):
         self._window = settings.window
         self._lanes: tuple[deque[Attempt], ...] = tuple(deque() for _ in Lane)
         self.waiting = 0  # parts
+        self._owner = traffic.around.owner()  # under which what waits was begun
         self.bound: asyncio.Future[int | None] = self._loop.create_future()
         self.closed: asyncio.Future[str] = self._loop.create_future()
         self._quiet = asyncio.Event()
@@ -102,7 +104,16 @@ class Connection(asyncio.Protocol):
     def ready(self) -> bool:
         return not self._leaving and self._session.phase is Phase.BOUND
 
+    def _still_ours(self) -> bool:
+        """A process that hung until others took over must not write what it had at hand (invariants I16)."""
+        owner = self._traffic.around.owner()
+        if owner != self._owner:
+            self._owner = owner
+            self.give_back(Refused(Reason.NOT_WRITTEN, "another process has taken over"))
+        return owner is not None
+
     def put(self, attempt: Attempt) -> None:
+        self._still_ours()
         if not self.waiting:
             self._moved_at = self._loop.time()
         self._lanes[attempt.out.lane].append(attempt)
@@ -184,7 +195,13 @@ class Connection(asyncio.Protocol):
 
     def _push(self) -> None:
         self._soon = False
-        while self.waiting and not self._full and self.ready and self._send(self._loop.time()):
+        while (
+            self.waiting
+            and not self._full
+            and self.ready
+            and self._still_ours()
+            and self._send(self._loop.time())
+        ):
             self._write()
         self._write()
         if self._leaving and not self._session.open and not self._uncommitted:
@@ -252,8 +269,9 @@ class Connection(asyncio.Protocol):
 
     def _show(self, direction: str, octets: bytes) -> None:
         assert self._traffic.trace  # noqa: S101 - both callers have looked
-        for pdu in self._splitters[direction].feed(octets):
-            self._traffic.trace(direction, pdu)
+        with suppress(BadPdu):  # the session says what is wrong with the stream
+            for pdu in self._splitters[direction].feed(octets):
+                self._traffic.trace(direction, pdu)
 
     # --------------------------------------------------------------------------------------------- the clock
 
@@ -289,7 +307,7 @@ class Connection(asyncio.Protocol):
     def _answered(self, event: session.Answered) -> None:
         part = cast("Part", event.key)
         self._traffic.answered(part, event.status, event.frame, self._loop.time())
-        if event.status in (Status.RINVBNDSTS, Status.RALYBND):
+        if event.status in outcome.REBIND:
             self._shut("the carrier sees this bind in another state")
 
     def _unanswered(self, event: session.Unanswered) -> None:

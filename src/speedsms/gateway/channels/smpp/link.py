@@ -118,7 +118,7 @@ class Link:
             connection = await self._connect()
         except Blocked as blocked:
             return self._blocked(str(blocked))
-        except (OSError, UnicodeError) as error:
+        except (OSError, ValueError) as error:  # ValueError: a host that is no name
             return self._down(f"connect: {_words(error)}")
         try:
             self._binds.append(now())

@@ -3,13 +3,13 @@
 import asyncio
 from collections import Counter, deque
 from collections.abc import Callable
-from dataclasses import replace
 from datetime import datetime
 from time import monotonic
 from typing import Any, Final
 from zoneinfo import ZoneInfo
 
 import structlog
+from msgspec.structs import replace
 
 from speedsms.gateway.channels.base import (
     Outcome,
@@ -25,6 +25,7 @@ from speedsms.gateway.channels.smpp import ids, incoming, outcome, receipt
 from speedsms.gateway.channels.smpp.attempt import Part
 from speedsms.gateway.channels.smpp.pdu import DataSm, DeliverSm, Frame, SubmitSmResp, Tag
 from speedsms.gateway.channels.smpp.settings import Settings, statuses
+from speedsms.gateway.rules.alphabet import Name
 from speedsms.gateway.rules.pace import Pace
 
 _ALARM_S: Final = 900.0  # one alarm per cause (channels §1.7)
@@ -67,13 +68,13 @@ class Traffic:
             sniff_receipts=settings.sniff_receipts,
             alphabet=self._alphabet(),
         )
-        self._whole = settings.receipt_per == "message"
+        self._whole = settings.receipt_per == "message" or settings.concat == "payload"
         self._took_s: deque[float] = deque(maxlen=100)
         self._doubts: deque[bool] = deque(maxlen=200)
         self._learned = self._last_rule = ""
         self._same_rule = 0
 
-    def _alphabet(self) -> Any:
+    def _alphabet(self) -> Name:
         packed = self.settings.alphabet == "gsm7" and self.settings.gsm_packing == "packed"
         return "gsm7_packed" if packed else self.settings.alphabet
 

@@ -4,12 +4,14 @@ import asyncio
 import socket
 import struct
 from collections.abc import Callable
-from typing import Final, cast
+from typing import Final, Literal, TypeAlias, cast
 
 from speedsms.gateway.channels.smpp.pdu import RESPONSE, BadPdu, Bind, Command, Pdu, Splitter, encode_bare
 from speedsms.gateway.channels.smpp.session import Close, Event, Phase, Role, Session, Timers
 from speedsms.gateway.channels.smpp.smsc.journal import Journal
 from speedsms.gateway.channels.smpp.smsc.script import End, Wire
+
+Change: TypeAlias = Literal["open", "closed"]
 
 _RST: Final = struct.pack("ii", 1, 0)
 _RECEIVING: Final = frozenset({"receiver", "transceiver"})
@@ -18,7 +20,7 @@ _GRACE_S: Final = 0.01  # what was written leaves before an RST throws it away
 
 
 class Connection(asyncio.Protocol):
-    """`listen` gets each event of the session, and None when the connection is gone. wire may be exchanged.
+    """`listen` gets each event of the session, and the beginning and the end. wire may be exchanged.
 
     bind: of its peer, once it is welcome; opened: submits not answered; delivering: deliver_sm not answered.
     """
@@ -29,7 +31,7 @@ class Connection(asyncio.Protocol):
         wire: Wire,
         timers: Timers,
         journal: Journal,
-        listen: Callable[["Connection", Event | None], None],
+        listen: Callable[["Connection", Event | Change], None],
     ) -> None:
         self.number = number
         self.session = Session(Role.SMSC, timers)
@@ -65,6 +67,7 @@ class Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
+        self._listen(self, "open")  # not before: a TLS handshake that fails opens nothing
         self._journal.add(self.number, "open")
 
     def data_received(self, data: bytes) -> None:
@@ -109,7 +112,7 @@ class Connection(asyncio.Protocol):
         self._journal.add(self.number, "close")
         for event in self.session.lost():
             self._listen(self, event)
-        self._listen(self, None)
+        self._listen(self, "closed")
 
     # --- To the socket ---
 

@@ -28,7 +28,7 @@ from speedsms.gateway.channels.smpp.pdu import (
 )
 from speedsms.gateway.channels.smpp.session import Answered, Asked, Event, Leaving, Oddity, Timers, Unanswered
 from speedsms.gateway.channels.smpp.smsc.carrier import Carrier
-from speedsms.gateway.channels.smpp.smsc.connection import Connection
+from speedsms.gateway.channels.smpp.smsc.connection import Change, Connection
 from speedsms.gateway.channels.smpp.smsc.journal import Journal, Line
 from speedsms.gateway.channels.smpp.smsc.messages import Messages
 from speedsms.gateway.channels.smpp.smsc.pushing import ANYBODY, Delivery, Pushing
@@ -153,12 +153,12 @@ class Smsc:
         timers = Timers(
             enquire_link_s=wire.enquire_link_s or _NEVER_S, response_s=deliver.response_s, bind_s=_NEVER_S
         )
-        found = Connection(next(self._numbers), wire, timers, self.journal, self._listen)
-        self.connections[found.number] = found
-        return found
+        return Connection(next(self._numbers), wire, timers, self.journal, self._listen)
 
-    def _listen(self, connection: Connection, event: Event | None) -> None:
+    def _listen(self, connection: Connection, event: Event | Change) -> None:
         match event:
+            case "open":
+                self.connections[connection.number] = connection
             case Asked(sequence, frame):
                 self._asked(connection, sequence, frame.command, frame.pdu)
             case Answered(key, status) if isinstance(key, Delivery):
@@ -171,7 +171,7 @@ class Smsc:
                 connection.leaving = True
             case Oddity(kind):
                 self.counts[kind] += 1
-            case None:
+            case "closed":
                 del self.connections[connection.number]
                 self._stirred.set()
                 for other in self.connections.values():
