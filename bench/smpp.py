@@ -13,7 +13,9 @@ from carrier import Sink, Smsc, sink, smsc
 from gateway import ACCOUNT, CONTENT, Gateway, account_words, closed, gateway
 from machine import Load, free_port, machine_cpu_s, open_loop, quiet
 
-WINDOW, UNRECORDED = 100, 1000  # per bind
+APIS = 2  # processes that answer clients; one worker
+WINDOW, UNRECORDED = 500, 2000  # per bind
+FAR_WINDOW = 100
 BINDS = (1, 4)
 _MANY = 100
 _SILENT = "silent"  # the account without webhooks
@@ -97,18 +99,18 @@ class Ours:
         self._directory = directory
         self._set: tuple[str, ...] = ()
 
-    def _channel(self, host: Smsc | None, binds: int, *, receipts: bool) -> System:
+    def _channel(self, host: Smsc | None, binds: int, *, receipts: bool, window: int = WINDOW) -> System:
         """Bound with these settings; host None: no carrier answers."""
         port = host.port if host else free_port()
         asked = "final" if receipts else "none"
-        settings = (f'hosts=["127.0.0.1:{port}"]', f"binds={binds}", f"receipts={asked}")
+        settings = (f'hosts=["127.0.0.1:{port}"]', f"binds={binds}", f"receipts={asked}", f"window={window}")
         if settings != self._set:
             since = host.stats()["binds"] if host else 0
             self.gate.speedsms("channel", "set", "carrier", *settings)
             self._set = settings
             if host:
                 host.bound(binds, since)
-        return System("speedsms", _said(binds), self.gate.cpu_s)
+        return System("speedsms", _said(binds, window), self.gate.cpu_s)
 
     def closed(
         self,
@@ -119,9 +121,10 @@ class Ours:
         *,
         recipients: int = 1,
         receipts: bool = True,
+        window: int = WINDOW,
     ) -> Carried:
         """As fast as replies come."""
-        system = self._channel(host, binds, receipts=receipts)
+        system = self._channel(host, binds, receipts=receipts, window=window)
         gate = self.gate if receipts else self._silent
         load = partial(closed, gate.url, seconds, gate.credentials, recipients)
         return measure(kind, system, Ends(host, self._sink, receipts), load, recipients)
@@ -157,8 +160,8 @@ class Ours:
         return int(self.gate.one("SELECT count(*) FROM ready")[0])
 
 
-def _said(binds: int) -> str:
-    return f"{binds} bind{'s' * (binds > 1)}, window {WINDOW}, unrecorded {UNRECORDED}"
+def _said(binds: int, window: int = WINDOW) -> str:
+    return f"{APIS} api processes, {binds} bind{'s' * (binds > 1)}, window {window}, unrecorded {UNRECORDED}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,7 +209,7 @@ def rounds(ours: Ours, theirs: Theirs, far: Smsc, count: int, seconds: int) -> I
         for binds in BINDS:
             yield ours.closed("no receipts", near, binds, seconds, receipts=False)
             yield from filter(None, [theirs.best("no receipts", seconds)] if binds == 1 else [])
-        yield ours.closed("far", far, 1, seconds)
+        yield ours.closed("far", far, 1, seconds, window=FAR_WINDOW)
 
 
 @contextmanager
@@ -221,7 +224,7 @@ def stage(directory: Path) -> Iterator[tuple[Ours, Theirs, Smsc]]:
             ("route", "add", "carrier"),
             ("webhook", "set", ACCOUNT, "report", f"http://127.0.0.1:{receiver.port}/report"),
         )
-        gate = stack.enter_context(gateway(directory, furnish))
+        gate = stack.enter_context(gateway(directory, furnish, apis=APIS))
         yield Ours(gate, receiver, directory), Theirs(near, receiver, directory), far
 
 

@@ -1,16 +1,17 @@
-"""A claim that was planned for an empty queue meets a full one (stack DB-4): it must keep to its index."""
+"""What was planned for empty tables meets full ones (stack DB-4): it must keep to its indexes."""
 
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from speedsms.gateway.store import attempts, messages
+from speedsms.gateway.store import attempts, messages, reports
 from speedsms.gateway.store.db import fetch
 from speedsms.gateway.store.nodes import LEASE_S
 
 pytestmark = pytest.mark.anyio
 
 BACKLOG = 300_000
+_ENTRIES = "SELECT sum(idx_tup_read)::bigint FROM pg_stat_user_indexes WHERE relname LIKE 'reference%'"
 _READ = "SELECT seq_tup_read FROM pg_stat_user_tables WHERE relname = 'ready'"
 
 
@@ -56,4 +57,34 @@ async def test_claim_planned_on_an_empty_queue_never_walks_a_full_one(db):
     assert len(claimed) == 2000
     assert [c.attempt for c in claimed] == sorted(c.attempt for c in claimed)
     assert (await fetch(session, _READ))[0][0] == before
+    await session.close()
+
+
+async def test_a_receipt_planned_for_empty_tables_reads_no_other_reference(db):
+    """Prepared before a channel has sent anything, then 20,000 references: each receipt reads its own."""
+    now = datetime.now(UTC)
+    session = await reports.connect(db)
+
+    def receipts(count):
+        return [
+            reports.Receipt(
+                1, f"r{n}", (f"r{n}", f"x{n}"), 84912345678, None, 0, 1, 1, False, 0, "", b"", None, now, now
+            )
+            for n in range(count)
+        ]
+
+    for _ in range(8):
+        await reports.apply(session, receipts(1), now)
+    await db.execute(
+        "INSERT INTO reference SELECT %(first)s + n, 84912345678, %(now)s + interval '1 day', 1, 1, 1, 1, 1,"
+        " true, 'r' || n, 'r' || n FROM generate_series(0, 19999) n",
+        first=messages.request_id(1, now) << 7,
+        now=now,
+    )
+    before = (await fetch(session, _ENTRIES))[0][0]
+    applied = await reports.apply(session, receipts(100), now)
+    await fetch(session, "SELECT pg_stat_force_next_flush()")
+    await fetch(session, "SELECT pg_stat_clear_snapshot()")
+    assert applied.ended == 100
+    assert (await fetch(session, _ENTRIES))[0][0] - before < 1000
     await session.close()

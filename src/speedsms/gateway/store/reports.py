@@ -76,13 +76,12 @@ _APPLY: Final = """
 named AS MATERIALIZED (
     SELECT x.n, r.message AS about, r.attempt AS try, r.part AS piece,
         CASE WHEN x.whole THEN 1 ELSE r.parts END AS pieces, r.account_id, r.number AS phone, r.test,
-        r.parts > 1 AS early, array_position(x.keys, r.key) AS rule
-    FROM x CROSS JOIN LATERAL (
+        r.parts > 1 AS early, k.rule
+    FROM x CROSS JOIN LATERAL unnest(x.keys) WITH ORDINALITY AS k(key, rule) CROSS JOIN LATERAL (
         SELECT * FROM reference
-        WHERE reference.channel_id = x.channel_id AND key = ANY(x.keys) AND key <> ''
+        WHERE reference.channel_id = x.channel_id AND reference.key = k.key AND k.key <> ''
             AND (x.number IS NULL OR reference.number = x.number)
-            AND message BETWEEN %(oldest)s AND %(newest)s AND until > %(at)s
-        ORDER BY message DESC LIMIT 8) r
+            AND message BETWEEN %(oldest)s AND %(newest)s AND until > %(at)s LIMIT 2000) r
     WHERE x.message IS NULL
     UNION ALL
     SELECT x.n, x.message, x.attempt, x.part, CASE WHEN x.whole THEN 1 ELSE x.parts END, q.account_id,
@@ -247,10 +246,14 @@ class Applied(Struct, frozen=True):
     matched: tuple[tuple[Receipt, int], ...] = ()
 
 
+# A plan made while the tables are empty must be one for full ones too: no bitmap of all that a channel has.
+_OFF: Final[dict[str, object]] = {"off": ["enable_nestloop", "enable_bitmapscan"]}
+
+
 async def connect(db: Database) -> Connection:
     """A connection for `apply` and `apply_parked`."""
     connection = await db.connect(hot=True)
-    await fetch(connection, "SET enable_nestloop = off")
+    await fetch(connection, "SELECT set_config(name, 'off', false) FROM unnest(%(off)s::text[]) name", _OFF)
     return connection
 
 
