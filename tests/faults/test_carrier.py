@@ -17,7 +17,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from carriers import FULL, PLAIN, WINDOW, Figures, World, seen
+from carriers import FULL, PLAIN, WINDOW, Figures, World, often, seen
 from page import publish
 
 from speedsms.gateway.channels.smpp.pdu import Address, Command, DeliverSm
@@ -74,11 +74,11 @@ async def repeated(world, figures, times, fault, script=SLOW, **settings):
 @pytest.mark.parametrize(
     ("name", "end", "times", "found_s"),
     [
-        ("M1", "reset", 200 if FULL else 1, 0),
-        ("M1", "cut", 20 if FULL else 1, 0),
-        ("M2", "mute", 25 if FULL else 1, 45 / 40 * sum(PROBED.values())),
-        ("M2", "deaf", 25 if FULL else 1, 45 / 40 * sum(PROBED.values())),
-        ("M3", "close", 20 if FULL else 1, 0),
+        ("M1", "reset", often(200, 1), 0),
+        ("M1", "cut", often(20, 1), 0),
+        ("M2", "mute", often(25, 1), 45 / 40 * sum(PROBED.values())),
+        ("M2", "deaf", often(25, 1), 45 / 40 * sum(PROBED.values())),
+        ("M3", "close", often(20, 1), 0),
     ],
 )
 async def test_a_link_dies_with_a_full_window(world, name, end, times, found_s):
@@ -109,8 +109,8 @@ async def test_no_response_ever(world):
 
     figures = row(world, "M8", "no response")
     rules = (Rule(answers=(), next=WINDOW // 2), Rule(answers=(), receipts=()))
-    script, timeout_s = Script(rules=rules, magic=False), 60 if FULL else 1
-    await repeated(world, figures, 20 if FULL else 1, silence, script, submit_timeout_s=timeout_s)
+    script, timeout_s = Script(rules=rules, magic=False), often(60, 1)
+    await repeated(world, figures, often(20, 1), silence, script, submit_timeout_s=timeout_s)
 
 
 async def test_the_peer_unbinds(world):
@@ -125,7 +125,7 @@ async def test_the_peer_unbinds(world):
 
     figures = row(world, "M3", "unbind")
     polite = Script(play=Play(delay_s=0.3), magic=False)
-    await repeated(world, figures, 20 if FULL else 1, unbind, polite)
+    await repeated(world, figures, often(20, 1), unbind, polite)
     assert figures.unknown == figures.duplicates == 0
 
 
@@ -136,7 +136,7 @@ async def test_the_peer_unbinds(world):
 async def test_binds_that_fail(world, fault, welcome):
     """M3: each wait is about twice the one before; the messages wait, and go when the bind succeeds."""
     figures = row(world, "M3", fault)
-    for _ in range(20 if FULL else 1):
+    for _ in range(often(20, 1)):
         script = Script(binds=(welcome,) * 2, magic=False)
         async with world.carrier(figures, script, bound=False, bind_s=0.2, reconnect_s=[0.2, 5]) as carrier:
             await world.traffic.send(3)
@@ -152,7 +152,7 @@ async def test_binds_that_fail(world, fault, welcome):
 async def test_a_wrong_password(world):
     """M3: one bind, one alarm, then patience; corrected, the messages go."""
     figures = row(world, "M3", "wrong password")
-    for _ in range(20 if FULL else 1):
+    for _ in range(often(20, 1)):
         script = Script(accounts={"esme": "right"}, magic=False)
         async with world.carrier(figures, script, bound=False) as carrier:
             await world.traffic.send(3)
@@ -220,7 +220,7 @@ async def test_enquire_link_is_never_answered(world):
 
     figures = row(world, "M15", "enquire_link unanswered")
     script = Script(wire=Wire(answers_enquire_link=False), magic=False)
-    await repeated(world, figures, 10 if FULL else 1, ignore, script, **PROBED)
+    await repeated(world, figures, often(10, 1), ignore, script, **PROBED)
     assert max(figures.took_s) <= 45 / 40 * sum(PROBED.values()) + REBIND_S
 
 
@@ -247,7 +247,7 @@ async def test_a_flood_of_enquire_link(world):
 async def latency(world):
     """Seconds from a call to its webhook, 99th percentile."""
     took = []
-    for _ in range(200 if FULL else 15):
+    for _ in range(often(200, 15)):
         began = time.monotonic()
         (sent,) = await world.traffic.send(1)
         while sent.tran_id not in world.sink.trans:
@@ -268,7 +268,7 @@ async def test_throttled_now_and_then(world):
     world.traffic.text = " " + "long " * 50
     try:
         async with world.carrier(figures, script) as carrier:
-            for _ in range(100 if FULL else 1):
+            for _ in range(often(100, 1)):
                 await world.traffic.send(3)
                 await carrier.drained(within_s=300)
             found = carrier.submits()
@@ -298,10 +298,10 @@ async def test_throttled_altogether(world):
     script = Script(play=Play(status="RTHROTTLED"), magic=False)
     async with world.carrier(figures, script, reserve=True) as carrier:
         await world.traffic.send(3 * WINDOW)
-        await carrier.smsc.until(lambda: len(bursts(carrier)) > (20 if FULL else 1), 660)
+        await carrier.smsc.until(lambda: len(bursts(carrier)) > (often(20, 1)), 660)
         carrier.smsc.script = PLAIN
         await carrier.drained()
-        assert all(len(burst) <= WINDOW for burst in bursts(carrier)[: 20 if FULL else 1])
+        assert all(len(burst) <= WINDOW for burst in bursts(carrier)[: often(20, 1)])
         assert len(carrier.ended()) == 3 * WINDOW
         figures.times += 1
 
@@ -320,7 +320,7 @@ async def test_bursts_of_temporary_errors(world):
     """M5: tried again within their life, all delivered."""
     figures = row(world, "M5", "bursts of RMSGQFUL, RSYSERR, RSUBMITFAIL")
     rules = tuple(Rule(next=5, status=status) for status in ("RSYSERR", "RSUBMITFAIL", "RMSGQFUL"))
-    for _ in range(10 if FULL else 1):
+    for _ in range(often(10, 1)):
         async with world.carrier(figures, Script(rules=rules, magic=False)) as carrier:
             await world.traffic.send(3 * WINDOW)
             await carrier.drained()
@@ -336,7 +336,7 @@ async def test_slow_responses(world):
     """M7: the window is never exceeded, and below the time-out nothing is sent twice."""
     figures = row(world, "M7", "slow responses")
     most_s = 55 if FULL else 1.5
-    for _ in range(10 if FULL else 1):
+    for _ in range(often(10, 1)):
         script = Script(play=Play(delay_s=(0.05, most_s)), magic=False)
         async with world.carrier(figures, script, submit_timeout_s=most_s + 3) as carrier:
             sending = asyncio.create_task(world.traffic.send(3 * WINDOW))
@@ -352,7 +352,7 @@ async def test_slow_responses(world):
 async def test_strange_responses(world):
     """M9: disordered, doubled, of unknown sequence, without id: each message is matched with its own."""
     figures = row(world, "M9", "responses disordered, doubled, unknown, without id")
-    each = 20 if FULL else 5
+    each = often(20, 5)
     rules = (
         Rule(next=each, shuffle=5),
         Rule(next=each, answers=("own", "own", "own")),
@@ -381,7 +381,7 @@ async def ends(carrier, many, within_s=30):
 async def test_receipts_before_the_response(world):
     """M10: 0 to 200 ms early, all matched within 5 s (I22)."""
     figures = row(world, "M10", "receipt before the response")
-    many = 10_000 if FULL else 200
+    many = often(10_000, 200)
     script = Script(play=Play(receipts=(Receipt(after_s=(-0.2, 0.0)),)), magic=False)
     async with world.carrier(figures, script, window=50) as carrier:
         await world.traffic.send(many)
@@ -397,7 +397,7 @@ async def test_receipts_before_the_response(world):
 async def test_receipts_repeated_late_never_and_unknown(world):
     """M11: five receipts are one, a late one counts, a missing one is silence, a foreign one is kept."""
     figures = row(world, "M11", "receipts x 5, late, never, unknown")
-    each = 1000 if FULL else 10
+    each = often(1000, 10)
     rules = (
         Rule(next=each, receipts=(Receipt(times=5),)),
         Rule(next=each, receipts=(Receipt(after_s=3.0),)),
@@ -428,7 +428,7 @@ def foreign_receipt(carrier, n):
 async def test_intermediate_receipts(world):
     """M13: on its way, accepted, then delivered: nothing is final before the last."""
     figures = row(world, "M13", "intermediate notifications")
-    many = 100 if FULL else 20
+    many = often(100, 20)
     receipts = (
         Receipt(state="ENROUTE", intermediate=True, after_s=0.1),
         Receipt(state="ACCEPTD", after_s=0.2),
@@ -451,8 +451,8 @@ async def test_intermediate_receipts(world):
 async def test_a_burst_of_incoming(world):
     """M17: all stored, each acknowledged only then, none twice."""
     figures = row(world, "M17", "burst of incoming")
-    many = 10_000 if FULL else 500
-    for _ in range(5 if FULL else 1):
+    many = often(10_000, 500)
+    for _ in range(often(5, 1)):
         async with world.carrier(figures, Script(deliver=Deliver(window=1000), magic=False)) as carrier:
             began = time.monotonic()
             carrier.smsc.say(Speech(count=many, recipient="1900", sender=f"{carrier.prefix}0001"))
@@ -479,7 +479,7 @@ async def test_the_worker_is_killed(world):
             figures.losses += 1
             figures.took_s.append(await carrier.bound(binds, within_s=30))
 
-    await repeated(world, figures, 300 if FULL else 1, kill, script)
+    await repeated(world, figures, often(300, 1), kill, script)
     assert max(figures.took_s) <= 10
 
 
@@ -508,7 +508,7 @@ async def test_the_gateway_is_stopped(world):
         assert len(seen(carrier.smsc, "in", Command.UNBIND)) == figures.times % TO_A_CHANNEL + 1
         await carrier.bound(binds)
 
-    await repeated(world, figures, 50 if FULL else 1, stop, script)
+    await repeated(world, figures, often(50, 1), stop, script)
     assert figures.unknown == figures.duplicates == 0
     assert max(figures.took_s) <= 10
 
@@ -524,7 +524,7 @@ async def test_the_database_dies(world):
             await world.gateway.kill("postgres", world.dice)
             figures.took_s.append(await world.works())
 
-    await repeated(world, figures, 30 if FULL else 1, kill, script)
+    await repeated(world, figures, often(30, 1), kill, script)
     assert figures.unknown == figures.duplicates == 0
 
 
@@ -550,7 +550,7 @@ async def test_the_worker_is_stopped_and_resumed(world):
             stale = [s for s in carrier.submits() if s.connection == old and s.at > resumed]
             assert not stale, f"I16 {len(stale)} by a stale owner"
 
-    await repeated(world, figures, 50, suspend, PLAIN, rate=2)
+    await repeated(world, figures, often(50, 1), suspend, PLAIN, rate=2)
 
 
 def write_report(figures):

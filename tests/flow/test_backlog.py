@@ -60,29 +60,37 @@ async def test_claim_planned_on_an_empty_queue_never_walks_a_full_one(db):
     await session.close()
 
 
-async def test_a_receipt_planned_for_empty_tables_reads_no_other_reference(db):
-    """Prepared before a channel has sent anything, then 20,000 references: each receipt reads its own."""
+@pytest.mark.parametrize("first", [0, 300])
+async def test_a_receipt_planned_for_few_references_reads_no_other(db, first):
+    """Prepared when a channel has sent little or nothing, then 20,000 more: each receipt reads its own."""
     now = datetime.now(UTC)
-    session = await reports.connect(db)
 
-    def receipts(count):
+    async def refer(start, count):
+        await db.execute(
+            "INSERT INTO reference SELECT %(first)s + n, 84912345678, %(now)s + interval '1 day',"
+            " 1, 1, 1, 1, 1, true, 'r' || n, 'r' || n"
+            " FROM generate_series(%(start)s, %(start)s + %(count)s - 1) n",
+            first=messages.request_id(1, now) << 7,
+            now=now,
+            start=start,
+            count=count,
+        )
+
+    def receipts(start, count):
         return [
             reports.Receipt(
                 1, f"r{n}", (f"r{n}", f"x{n}"), 84912345678, None, 0, 1, 1, False, 0, "", b"", None, now, now
             )
-            for n in range(count)
+            for n in range(start, start + count)
         ]
 
+    await refer(0, first)
+    session = await reports.connect(db)
     for _ in range(8):
-        await reports.apply(session, receipts(1), now)
-    await db.execute(
-        "INSERT INTO reference SELECT %(first)s + n, 84912345678, %(now)s + interval '1 day', 1, 1, 1, 1, 1,"
-        " true, 'r' || n, 'r' || n FROM generate_series(0, 19999) n",
-        first=messages.request_id(1, now) << 7,
-        now=now,
-    )
+        await reports.apply(session, receipts(0, 1), now)
+    await refer(first, 20_000)
     before = (await fetch(session, _ENTRIES))[0][0]
-    applied = await reports.apply(session, receipts(100), now)
+    applied = await reports.apply(session, receipts(1000, 100), now)
     await fetch(session, "SELECT pg_stat_force_next_flush()")
     await fetch(session, "SELECT pg_stat_clear_snapshot()")
     assert applied.ended == 100
