@@ -110,15 +110,12 @@ class Gateway:
 
 
 @contextmanager
-def gateway(
-    directory: Path, furnish: Sequence[Sequence[str]] = NULL_CHANNEL, apis: int = 1
-) -> Iterator[Gateway]:
+def gateway(directory: Path, furnish: Sequence[Sequence[str]] = NULL_CHANNEL) -> Iterator[Gateway]:
     """Start it, give it an account, a token, prices and what `furnish` says; stop it at the end."""
     port = free_port()
     environment = os.environ | {
         "SPEEDSMS_DATA_DIR": str(directory / "data"),
         "SPEEDSMS_HTTP_PORT": str(port),
-        "SPEEDSMS_HTTP_PROCESSES": str(apis),
         "SPEEDSMS_LOG_LEVEL": "warning",
         "SPEEDSMS_WEBHOOKS_ALLOW_LOOPBACK": "true",
         "SPEEDSMS_WEBHOOKS_IN_FLIGHT": str(WEBHOOKS_IN_FLIGHT),
@@ -196,5 +193,5 @@ def _python(supervisor: int) -> dict[str, psutil.Process]:
         words = child.cmdline()
         if "speedsms.gateway.app" in words:
             named[words[words.index("speedsms.gateway.app") + 1]] = child
-    assert {"supervisor", "api", "worker"} <= set(named), named
+    assert set(named) == {"supervisor", "api", "worker"}, named
     return named

@@ -13,7 +13,6 @@ from carrier import Sink, Smsc, sink, smsc
 from gateway import ACCOUNT, CONTENT, Gateway, account_words, closed, gateway
 from machine import Load, free_port, machine_cpu_s, open_loop, quiet
 
-APIS = 2  # processes that answer clients; one worker
 WINDOW, UNRECORDED = 500, 2000  # per bind
 FAR_WINDOW = 100
 BINDS = (1, 4)
@@ -161,7 +160,7 @@ class Ours:
 
 
 def _said(binds: int, window: int = WINDOW) -> str:
-    return f"{APIS} api processes, {binds} bind{'s' * (binds > 1)}, window {window}, unrecorded {UNRECORDED}"
+    return f"{binds} bind{'s' * (binds > 1)}, window {window}, unrecorded {UNRECORDED}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,7 +223,7 @@ def stage(directory: Path) -> Iterator[tuple[Ours, Theirs, Smsc]]:
             ("route", "add", "carrier"),
             ("webhook", "set", ACCOUNT, "report", f"http://127.0.0.1:{receiver.port}/report"),
         )
-        gate = stack.enter_context(gateway(directory, furnish, apis=APIS))
+        gate = stack.enter_context(gateway(directory, furnish))
         yield Ours(gate, receiver, directory), Theirs(near, receiver, directory), far
 
 

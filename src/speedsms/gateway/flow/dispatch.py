@@ -26,7 +26,7 @@ from speedsms.gateway.store.attempts import GRACE, Claimed, Result, Taken
 from speedsms.gateway.store.db import Database, persist, settle_backend
 from speedsms.text import Encoding, split
 
-_REST_S: Final = (0.004, 0.01)  # after a claim: at least, at most
+_REST_S: Final = (0.002, 0.006)  # after a claim: at least, at most
 _REPEAT: Final = timedelta(seconds=1)  # an attempt that a peer may see twice is made again (channels §1.8)
 _POLL_S: Final = 0.5  # beside the notification: scheduled messages come due without one
 _PAUSE_S: Final = (1.0, 30.0)  # first and longest pause after a throttle, doubling (SM-21)
@@ -161,11 +161,10 @@ class Recorder:
 
     async def _run(self) -> None:
         session = await self._db.connect(hot=True)
-        clock = asyncio.get_running_loop().time
         try:
             while True:
                 await self._arrived.wait()
-                began, count = clock(), len(self._waiting)
+                count = len(self._waiting)
                 while self._taken:  # before the ends of their messages, which take them out of flight
                     node_id, same = next(groupby(islice(self._taken, self._batch), itemgetter(1)))
                     settled = [taken for taken, _ in same]
@@ -177,7 +176,7 @@ class Recorder:
                 if not self._waiting and not self._taken:
                     self._arrived.clear()
                     self._idle.set()
-                await asyncio.sleep(rest_s(count, clock() - began))
+                await asyncio.sleep(rest_s(count))
         finally:
             await session.close()
 
@@ -397,8 +396,9 @@ class Pump:
     def _end(self, claimed: Claimed, node_id: int, began: float, outcome: Outcome) -> None:
         self._close(claimed)
         if isinstance(outcome, Refused):
-            if state.RULINGS[outcome.reason].pauses and not outcome.single:
-                self._pause(outcome.retry_after_s, began)
+            ruling = state.RULINGS[outcome.reason]
+            if ruling.pauses and not outcome.single:
+                self._pause(outcome.reason, outcome.retry_after_s or ruling.pause_s, began)
         elif isinstance(outcome, Accepted) and began >= self._paused_until:
             self._pause_s = _PAUSE_S[0]
         if isinstance(outcome, Unknown):
@@ -456,15 +456,22 @@ class Pump:
             return Refused(Reason.CANCELLED, "opted out")
         return None
 
-    def _pause(self, retry_after_s: float | None, began: float) -> None:
+    def _pause(self, reason: Reason, pause_s: float | None, began: float) -> None:
         """A throttle pauses the channel as a whole, not one message (SM-21).
 
         What was on its way when the pause began does not lengthen it.
         """
         if began < self._paused_at:
             return
-        pause_s = retry_after_s or self._pause_s * (1 + _JITTER * (2 * self._random() - 1))
+        pause_s = pause_s or self._pause_s * (1 + _JITTER * (2 * self._random() - 1))
         self._pause_s = min(self._pause_s * 2, _PAUSE_S[1])
         self._paused_at = asyncio.get_running_loop().time()
         self._paused_until = self._paused_at + pause_s
-        self._log.warning("channel paused", action="pause", channel=self._channel.name, seconds=pause_s)
+        tell = self._log.error if state.RULINGS[reason].pause_s else self._log.warning
+        tell(
+            "channel paused",
+            action="pause",
+            channel=self._channel.name,
+            seconds=round(pause_s, 1),
+            cause=str(reason),
+        )

@@ -179,9 +179,9 @@ class Notifier:
             while not self._closing or self._couriers or self._tried:
                 await self._wake.wait()
                 self._wake.clear()
-                began, tried = self._monotonic(), len(self._tried)
+                tried = len(self._tried)
                 await self._turn(connection)
-                await asyncio.sleep(rest_s(tried, self._monotonic() - began))
+                await asyncio.sleep(rest_s(tried))
         finally:
             await self._let_go(connection)
 

@@ -73,11 +73,9 @@ class Reporter:
     async def _store(self) -> None:
         session = await reports.connect(self._db)
         batch: list[tuple[Receipt, asyncio.Future[None]]] = []
-        clock = asyncio.get_running_loop().time
         try:
             while True:
                 await self._arrived.wait()
-                began = clock()
                 batch, self._waiting = self._waiting[:BATCH], self._waiting[BATCH:]
                 failpoint.hit("S12")
                 applied = await reports.apply(session, [r for r, _ in batch], self._now())
@@ -89,7 +87,7 @@ class Reporter:
                 self._note(applied)
                 if not self._waiting:
                     self._arrived.clear()
-                await asyncio.sleep(rest_s(len(batch), clock() - began))
+                await asyncio.sleep(rest_s(len(batch)))
         except Exception as error:
             for _, stored in batch:
                 if not stored.done():

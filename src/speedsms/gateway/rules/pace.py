@@ -4,21 +4,17 @@ from collections import deque
 from itertools import islice
 from typing import Final
 
-_REST_S: Final = (0.004, 0.01)  # at least, at most
-_LONG_REST_S: Final = 0.02
-_FEW: Final = 8
-_MANY: Final = 64
+_REST_S: Final = 0.02
+_FEW: Final = 10  # a whole window of a carrier that allows no more
 
 
-def rest_s(batch: int, took_s: float) -> float:
-    """How long a stage rests after a commit, so that the next one finds more to do.
+def rest_s(batch: int) -> float:
+    """How long a stage behind the carrier rests after a commit, so that the next one finds more to do.
 
     A statement costs half a millisecond of CPU before its first row: rests halve the cost of a message under
     load. After a small batch there is none, so a lone message or a peer with a small window never waits.
     """
-    if batch <= _FEW:
-        return 0.0
-    return _LONG_REST_S if batch >= _MANY else min(max(took_s, _REST_S[0]), _REST_S[1])
+    return _REST_S if batch > _FEW else 0.0
 
 
 class Pace:

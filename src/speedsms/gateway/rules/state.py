@@ -117,6 +117,7 @@ class Ruling:
     delays_s: tuple[float, ...] = ()
     waits: bool = False
     pauses: bool = False
+    pause_s: float | None = None  # how long, where doubling from one second is too eager: a person is needed
     route: Literal["", "if near", "at once", "after tries", "once"] = ""
 
 
@@ -124,8 +125,8 @@ RULINGS: Final[dict[str, Ruling]] = {
     "throttled": Ruling(EXPIRED, waits=True, pauses=True, route="if near"),
     "queue_full": Ruling(EXPIRED, waits=True, pauses=True, route="if near"),
     "not_written": Ruling(EXPIRED, waits=True, route="at once"),
-    "auth": Ruling(EXPIRED, waits=True, pauses=True, route="at once"),
-    "no_balance": Ruling(EXPIRED, waits=True, pauses=True, route="at once"),
+    "auth": Ruling(EXPIRED, waits=True, pauses=True, pause_s=300.0, route="at once"),
+    "no_balance": Ruling(EXPIRED, waits=True, pauses=True, pause_s=300.0, route="at once"),
     "peer_error": Ruling(CONGESTION, (1.0, 5.0, 30.0), route="after tries"),
     "sender_refused": Ruling(REJECTED, route="at once"),
     "content_refused": Ruling(REJECTED, route="at once"),

@@ -34,6 +34,9 @@ from speedsms.gateway.rules.senders import Lane
 
 _UNREAD_OCTETS: Final = 1 << 20  # a peer that asks and does not read is dropped beyond this
 _UNCOMMITTED: Final = 1000  # inbound messages that wait for their commit (SM-34)
+_PATIENCE_S: Final = (
+    5.0  # then the carrier is told to repeat one; if it was stored after all, that is absorbed
+)
 _LEAVE_S: Final = 2.0  # open requests when the peer unbinds (§3.4)
 _LINGER_S: Final = 1.0  # for the last octets of a closed connection
 _AT_ONCE: Final = 64  # parts in one write; the next one waits until the transport is empty
@@ -67,6 +70,8 @@ class Connection(asyncio.Protocol):
         self.cause = ""
         self._leaving = False  # nothing more is handed over
         self._uncommitted = 0
+        self._unanswered_in: dict[int, tuple[int, float]] = {}  # sequence → command, since
+        self._impatient: asyncio.TimerHandle | None = None
         self._full = False  # the transport holds octets that the peer has not taken
         self._soon = False
         self._pacing: asyncio.TimerHandle | None = None
@@ -173,7 +178,7 @@ class Connection(asyncio.Protocol):
         self._push_soon()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        for timer in (self._timer, self._pacing, self._linger):
+        for timer in (self._timer, self._pacing, self._linger, self._impatient):
             if timer:
                 timer.cancel()
         self.cause = self.cause or (f"connection lost: {type(exc).__name__}" if exc else "closed by the peer")
@@ -327,11 +332,31 @@ class Connection(asyncio.Protocol):
         else:
             stored = self._traffic.inbound(pdu)
             self._uncommitted += 1
+            self._unanswered_in[event.sequence] = command, self._loop.time()
             stored.add_done_callback(partial(self._stored, event.sequence, command))
+            if not self._impatient:
+                self._impatient = self._loop.call_later(_PATIENCE_S, self._lose_patience)
+
+    def _lose_patience(self) -> None:
+        """What the database takes too long for is to be repeated (SM-34)."""
+        self._impatient = None
+        now = self._loop.time()
+        late = [n for n, (_, since) in self._unanswered_in.items() if now - since >= _PATIENCE_S]
+        for sequence in late:
+            command, _ = self._unanswered_in.pop(sequence)
+            self._traffic.counts["inbound_late"] += 1
+            self._session.answer(sequence, None, command, Status.RX_T_APPN)
+        if self._unanswered_in:
+            first = next(iter(self._unanswered_in.values()))[1]
+            self._impatient = self._loop.call_at(first + _PATIENCE_S, self._lose_patience)
+        if late:
+            self._push_soon()
 
     def _stored(self, sequence: int, command: int, stored: asyncio.Future[None]) -> None:
         """Only what is committed is acknowledged; else the carrier is told to repeat it (CH-5)."""
         self._uncommitted -= 1
+        if self._unanswered_in.pop(sequence, None) is None:
+            return
         if stored.cancelled() or stored.exception():
             self._session.answer(sequence, None, command, Status.RX_T_APPN)
         else:
