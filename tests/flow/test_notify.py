@@ -418,6 +418,29 @@ def test_run_hears_of_new_rows_and_ends_clean(database_url):
     play(database_url, story)
 
 
+def test_what_comes_while_others_are_on_their_way_is_posted_once(database_url):
+    """Bursts arrive faster than they are posted and then slower: reading on never reads a row again (W10)."""
+
+    async def story(world):
+        endpoint = await world.endpoint()
+        notifier, stop = world.notifier(), asyncio.Event()
+        sent = 0
+        async with asyncio.TaskGroup() as group:
+            group.create_task(notifier.run(stop))
+            for size in [120] * 10 + [15] * 60:
+                world.now += timedelta(milliseconds=1)
+                await world.report(endpoint, n=size)
+                await world.db.rows("SELECT pg_notify('outbox', '')")
+                sent += size
+                await world.sink.until(sent - 60, "/hook")
+            await world.sink.until(sent, "/hook")
+            stop.set()
+        posts = Counter(headers["webhook-id"] for headers, _ in world.sink.at("/hook"))
+        assert (len(posts), set(posts.values())) == (sent, {1})
+
+    play(database_url, story)
+
+
 def test_a_lost_connection_is_replaced(database_url):
     """When the server ends our connections, the work goes on with new ones (D-rows: no hands needed)."""
 

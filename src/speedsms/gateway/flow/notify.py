@@ -252,8 +252,8 @@ class Notifier:
             if lane := self._lanes.get(row.endpoint_id):  # it may have been given up meanwhile
                 lane.held.add(row.id)
                 lane.rows.append(row)
-                if len(lane.held) > FEW_HELD:
-                    lane.read_to = (row.due, row.id)
+                # Behind its last row, or else with all that is held left out by name: never in between.
+                lane.read_to = (row.due, row.id) if len(lane.held) > FEW_HELD else None
         found = Counter(row.endpoint_id for row in rows)
         for endpoint_id, asked in room.items():
             if lane := self._lanes.get(endpoint_id):
