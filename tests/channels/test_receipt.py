@@ -145,7 +145,7 @@ def test_dates_count_near_now(ahead_s, form):
 @pytest.mark.parametrize("octets", HOSTILE, ids=lambda octets: octets[:12].hex())
 @pytest.mark.parametrize("alphabet", ["gsm7", "gsm7_packed"])
 def test_hostile_text_is_quick(octets, alphabet):
-    """65,535 octets of anything are read within 50 ms of CPU, as payload and as id (CH-6): the best of five."""
+    """65,535 octets of anything cost at most 50 ms, as payload and as id (CH-6): the best of five."""
     rules = ReceiptRules(sniff_receipts=True, alphabet=alphabet)
     tlvs = {Tag.MESSAGE_PAYLOAD: octets, Tag.RECEIPTED_MESSAGE_ID: octets}
     took_s = []
