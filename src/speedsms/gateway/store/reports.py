@@ -64,7 +64,8 @@ WITH x AS MATERIALIZED (
 # given back to be parked, and so is one for a message that is final already, when it is looked at first: its
 # id may have been given again, to a message whose answer is not written yet.
 #
-# A message is as good as its worst part: one failed part ends it at once, else all parts must be done (ST-4).
+# A message is as good as its worst part: one failed part ends it at once, else all parts must be done (ST-4),
+# in whichever attempt each of them was.
 # The first final row wins; later ones that contradict it are corrections: written down, but neither money nor
 # status moves (ST-3). A reference is written together with the post of its message's money; only what names
 # its message itself, or one part of several, may come before that.
@@ -119,8 +120,8 @@ fresh AS MATERIALIZED (
 said AS (
     SELECT about, try, piece, folded FROM fresh
     UNION SELECT fresh.about, fresh.try, p.part, p.status FROM fresh CROSS JOIN LATERAL (
-        SELECT part, status FROM part_final WHERE part_final.message = fresh.about AND attempt = fresh.try
-            LIMIT 255) p),
+        SELECT part, status FROM part_final
+        WHERE part_final.message = fresh.about AND (attempt = fresh.try OR status = 0) LIMIT 255) p),
 whole AS (
     SELECT about, try, max(folded) AS status, count(DISTINCT piece) AS parts FROM said GROUP BY about, try),
 verdict AS MATERIALIZED (

@@ -117,11 +117,10 @@ async def complete_parts(connection: Connection, at: datetime, most: int) -> lis
     """Messages all of whose parts were reported, but to two processes at once, so that neither saw all."""
     rows = await fetch(
         connection,
-        "SELECT r.channel_id, p.message, p.attempt, max(p.part), max(r.parts), max(p.status)"
+        "SELECT r.channel_id, p.message, max(p.attempt), max(p.part), max(r.parts), max(p.status)"
         " FROM part_final p"
-        " JOIN reference r ON r.message = p.message AND r.attempt = p.attempt AND r.part = p.part"
-        " AND r.parts > 1"
-        " GROUP BY 1, 2, 3 HAVING count(*) = max(r.parts) LIMIT %(most)s",
+        " JOIN reference r ON r.message = p.message AND r.part = p.part AND r.parts > 1"
+        " GROUP BY 1, 2 HAVING count(DISTINCT p.part) = max(r.parts) LIMIT %(most)s",
         {"most": most},
     )
     return [
