@@ -5,14 +5,35 @@ handed to it by the composition root.
 """
 
 import asyncio
+import re
 from collections import Counter
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from typing import Literal, Protocol, TypeAlias
+from typing import Any, Literal, Protocol, TypeAlias, TypeVar
 
+import msgspec
 from msgspec import Struct
+
+_Shape = TypeVar("_Shape", bound=Struct)
+
+
+def settings_from(raw: Mapping[str, Any], shape: type[_Shape], what: str) -> _Shape:
+    """Settings of `what`, such as "a sim channel", from their stored form.
+
+    Raises ValueError with the path of the bad key (CH-11).
+    """
+    known = shape.__struct_fields__
+    if strange := sorted(set(raw) - set(known)):
+        raise ValueError(f"{strange[0]}: unknown setting of {what}; known are {', '.join(known)}")
+    try:
+        return msgspec.convert(raw, shape)
+    except msgspec.ValidationError as error:
+        said, _, where = str(error).partition(" - at `$.")
+        if missing := re.fullmatch(r"Object missing required field `(\w+)`", said):
+            raise ValueError(f"{where.rstrip('`')}{missing[1]}: is missing") from None
+        raise ValueError(f"{where.rstrip('`')}: {said}") from None
 
 
 class Reason(StrEnum):

@@ -31,6 +31,7 @@ from speedsms.gateway.channels.base import (
     Surroundings,
     Traits,
     Unknown,
+    settings_from,
 )
 from speedsms.gateway.rules.pace import Pace
 from speedsms.gateway.rules.simulation import MAGIC, SCRIPTS, Script
@@ -62,14 +63,7 @@ class Settings(msgspec.Struct, frozen=True):
 
 def settings_of(raw: Mapping[str, Any]) -> Settings:
     """Settings from their stored form. Raises ValueError with the path of the bad key (CH-11)."""
-    known = Settings.__struct_fields__
-    if strange := sorted(set(raw) - set(known)):
-        raise ValueError(f"{strange[0]}: unknown setting of a sim channel; known are {', '.join(known)}")
-    try:
-        settings = msgspec.convert(raw, Settings)
-    except msgspec.ValidationError as error:
-        said, _, where = str(error).partition(" - at `$.")
-        raise ValueError(f"{where.rstrip('`')}: {said}") from None
+    settings = settings_from(raw, Settings, "a sim channel")
     named = {"outcome": settings.outcome} | {
         f"scripts.{phone}": name for phone, name in settings.scripts.items()
     }

@@ -107,11 +107,8 @@ def _refused(
     result.event, result.detail = "refused", f"{outcome.reason} {outcome.detail}".strip()
     elsewhere = None if outcome.done else next_pool
     hurried = claimed.lane == Lane.OTP and claimed.expires_at - now < _OTP_NEAR
-    if ruling.route == "at once" or (ruling.route == "if near" and hurried):
-        go = elsewhere is not None
-    else:
-        go = False
-    if go and elsewhere is not None:
+    urgent = ruling.route == "at once" or (ruling.route == "if near" and hurried)
+    if urgent and elsewhere is not None:
         result.again, result.pool, result.tries = now, elsewhere, 0
     elif ruling.waits:
         # It keeps its place: the channel as a whole pauses, or this message waits for its number's queue.

@@ -5,10 +5,9 @@ from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Final, Literal, TypeAlias
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-import msgspec
 from msgspec import Meta, Struct
 
-from speedsms.gateway.channels.base import Reason
+from speedsms.gateway.channels.base import Reason, settings_from
 from speedsms.gateway.rules.senders import Lane
 
 _HOST: Final = re.compile(r"(?:\[(?P<v6>[0-9A-Fa-f:.%\w]+)\]|(?P<name>[^\s:\[\]]+)):(?P<port>\d{1,5})")
@@ -177,16 +176,7 @@ class Settings(Struct, frozen=True, kw_only=True):
 
 def settings_of(raw: Mapping[str, Any]) -> Settings:
     """Settings from their stored form. Raises ValueError with the path of the bad key (CH-11)."""
-    known = Settings.__struct_fields__
-    if strange := sorted(set(raw) - set(known)):
-        raise ValueError(f"{strange[0]}: unknown setting of an smpp channel; known are {', '.join(known)}")
-    try:
-        settings = msgspec.convert(raw, Settings)
-    except msgspec.ValidationError as error:
-        said, _, where = str(error).partition(" - at `$.")
-        if missing := re.fullmatch(r"Object missing required field `(\w+)`", said):
-            raise ValueError(f"{where.rstrip('`')}{missing[1]}: is missing") from None
-        raise ValueError(f"{where.rstrip('`')}: {said}") from None
+    settings = settings_from(raw, Settings, "an smpp channel")
     for path, fault in _faults(settings):
         raise ValueError(f"{path}: {fault}")
     return settings
