@@ -6,7 +6,7 @@ Everything else the driver raises is a bug of ours and stays as it is.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager, suppress
 from typing import Any, Self, TypeAlias
 
@@ -120,15 +120,15 @@ class Database:
         while self._idle:
             await self._idle.pop().close()
 
-    async def connect(self, *, hot: bool = False) -> Session:
+    async def connect(self, *, hot: bool = False, off: Iterable[str] = ()) -> Session:
         """A connection of one's own, in autocommit. hot: for the few statements that run all the time.
 
         Those are planned once and always walk their indexes: planning each claim anew costs three times the
         claim, and a plan made for an empty queue must not read a full one from end to end (DB-4).
+        off: settings of the server that are off here, in force from the first statement on.
         """
-        options = f"-c statement_timeout={STATEMENT_TIMEOUT_S}s -c timezone=UTC -c jit=off" + (
-            _HOT if hot else ""
-        )
+        options = f"-c statement_timeout={STATEMENT_TIMEOUT_S}s -c timezone=UTC -c jit=off"
+        options += (_HOT if hot else "") + "".join(f" -c {name}=off" for name in off)
         try:
             session = await Session.connect(
                 self.url,

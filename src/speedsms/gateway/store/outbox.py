@@ -59,16 +59,18 @@ class Tried(Struct, frozen=True):
 
 # With joins that read whole tables out of the way too, the plan is good for an empty outbox and a full one.
 # A crash of the server can take back the mark of an attempt; the webhook comes twice, so no commit waits.
-_SETTINGS: Final = """
-SELECT set_config(name, 'off', false) FROM unnest(ARRAY['enable_bitmapscan', 'enable_hashjoin',
-    'enable_mergejoin', 'enable_sort', 'synchronous_commit']) AS name"""
+_OFF: Final = (
+    "enable_bitmapscan",
+    "enable_hashjoin",
+    "enable_mergejoin",
+    "enable_sort",
+    "synchronous_commit",
+)
 
 
 async def connect(db: Database) -> Connection:
     """The connection that owns shards and reads and settles their rows. Raises DatabaseAway."""
-    connection = await db.connect(hot=True)
-    await fetch(connection, _SETTINGS)
-    return connection
+    return await db.connect(hot=True, off=_OFF)
 
 
 async def share_shards(

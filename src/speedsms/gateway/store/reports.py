@@ -248,14 +248,12 @@ class Applied(Struct, frozen=True):
 
 
 # A plan made while the tables are empty must be one for full ones too: no bitmap of all that a channel has.
-_OFF: Final[dict[str, object]] = {"off": ["enable_nestloop", "enable_bitmapscan"]}
+_OFF: Final = ("enable_nestloop", "enable_bitmapscan")
 
 
 async def connect(db: Database) -> Connection:
     """A connection for `apply` and `apply_parked`."""
-    connection = await db.connect(hot=True)
-    await fetch(connection, "SELECT set_config(name, 'off', false) FROM unnest(%(off)s::text[]) name", _OFF)
-    return connection
+    return await db.connect(hot=True, off=_OFF)
 
 
 def _keys(receipt: Receipt) -> str:
