@@ -12,6 +12,7 @@ TESTS = sorted((ROOT / "tests").rglob("*.py"))
 SCRIPTS = sorted(path for folder in ("bench", "tools") for path in (ROOT / folder).rglob("*.py"))
 PURE = [
     *sorted((ROOT / "src/speedsms/gateway/rules").glob("*.py")),
+    *sorted((ROOT / "src/speedsms/contract").glob("*.py")),
     *(ROOT / f"src/speedsms/{name}.py" for name in ("text", "numbers", "wire")),
 ]
 
@@ -66,6 +67,13 @@ def test_words_of_the_glossary(path):
         n.name for n in ast.walk(tree) if isinstance(n, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)
     }
     assert not [name for name in defined - FOREIGN_WORDS if BANNED_NAMES.search(name)]
+
+
+def test_only_sources_are_kept():
+    """What an editor or a patch left behind does not travel in the wheel."""
+    kinds = {".py", ".sql", ".typed", ".pyc"}
+    files = [path for path in (ROOT / "src/speedsms").rglob("*") if path.is_file()]
+    assert {path.suffix or path.name for path in files} <= kinds | {"py.typed"}
 
 
 @pytest.mark.parametrize("path", SOURCE, ids=_named)

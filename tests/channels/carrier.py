@@ -5,11 +5,11 @@ import random
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 
+from speedsms.contract.senders import Lane
 from speedsms.gateway.channels.base import Outgoing, Surroundings
 from speedsms.gateway.channels.smpp.client import Smpp
 from speedsms.gateway.channels.smpp.pdu import Command
 from speedsms.gateway.channels.smpp.smsc import Script, Smsc
-from speedsms.gateway.rules.senders import Lane
 
 AROUND = Surroundings(
     now=lambda: datetime.now(UTC),

@@ -7,10 +7,10 @@ from time import monotonic
 import pytest
 from carrier import answered, carrier, client, exchange, outgoing, submitted, until
 
+from speedsms.contract.senders import Lane
 from speedsms.gateway.channels.base import Accepted, Reason, Refused, Unknown
 from speedsms.gateway.channels.smpp.pdu import Address, Command, DataSm, DeliverSm, Status
 from speedsms.gateway.channels.smpp.smsc import Deliver, Limits, Play, Receipt, Rule, Script, Speech
-from speedsms.gateway.rules.senders import Lane
 
 pytestmark = pytest.mark.anyio
 

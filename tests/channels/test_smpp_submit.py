@@ -6,12 +6,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from speedsms.contract.senders import Lane
 from speedsms.gateway.channels.base import Outgoing, Reason, Refused
 from speedsms.gateway.channels.smpp.pdu import Address, Tag, encode
 from speedsms.gateway.channels.smpp.settings import settings_of
 from speedsms.gateway.channels.smpp.submit import cut, fixed
 from speedsms.gateway.rules import alphabet
-from speedsms.gateway.rules.senders import Lane
 from speedsms.text import GSM7_BASIC, GSM7_EXTENSION, Encoding, split
 
 NOW = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)

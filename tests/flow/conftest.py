@@ -10,18 +10,18 @@ from typing import Any
 
 import pytest
 
+from speedsms.contract import write
+from speedsms.contract.request import Accepted, Key, Reply, Send
 from speedsms.gateway.app.api import ApiProcess
 from speedsms.gateway.app.drain import until_done
 from speedsms.gateway.app.worker import Worker
 from speedsms.gateway.channels.smpp.smsc import Script, Smsc
 from speedsms.gateway.config import Settings, WebhookSettings
 from speedsms.gateway.net import Net
-from speedsms.gateway.rules.request import Accepted, Key, Reply, Send
 from speedsms.gateway.store import admin, endpoints, ledger, routing
 from speedsms.gateway.store.accounts import Caller
 from speedsms.gateway.store.db import Database
 from speedsms.gateway.store.routing import PriceRow
-from speedsms.gateway.web.api import write
 
 PRICE_VND = 250
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from speedsms.gateway.rules.senders import Lane
+from speedsms.contract.senders import Lane
 from speedsms.gateway.store import attempts
 
 pytestmark = pytest.mark.anyio

@@ -224,7 +224,7 @@ async def test_opt_out_stops_advertising_in_the_queue(gateway):
     """An advertisement that waits for the morning is not sent to a number that opted out meanwhile; it is
     free.
     """
-    from speedsms.gateway.rules.ads import VIETNAM_TIME
+    from speedsms.contract.ads import VIETNAM_TIME
 
     async with gateway.db.transaction() as connection:
         from speedsms.gateway.store import admin, routing

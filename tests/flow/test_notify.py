@@ -11,10 +11,10 @@ import psycopg
 import structlog
 from standardwebhooks import Webhook as Verifier
 
+from speedsms.contract.webhook import event_name, secret_from
 from speedsms.gateway.flow.notify import PER_ENDPOINT, Notifier
 from speedsms.gateway.metrics import Metrics
 from speedsms.gateway.net import Net
-from speedsms.gateway.rules.webhook import event_name, secret_from
 from speedsms.gateway.store import endpoints, outbox
 from speedsms.gateway.store.db import Database
 from speedsms.gateway.store.messages import request_id

@@ -6,11 +6,11 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from speedsms.contract.senders import Lane
 from speedsms.gateway.channels.base import Reason, Refused, Report, Surroundings
 from speedsms.gateway.channels.sim import Sim
 from speedsms.gateway.channels.smpp.smsc import Play, Rule, Script
 from speedsms.gateway.flow.dispatch import result_of
-from speedsms.gateway.rules.senders import Lane
 from speedsms.gateway.store import routing
 from speedsms.gateway.store.attempts import Claimed
 

@@ -6,9 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from speedsms.gateway.errors import Declined
-from speedsms.gateway.rules import ads
-from speedsms.gateway.rules.ads import (
+from speedsms.contract import ads
+from speedsms.contract.ads import (
     AdLabel,
     advertise,
     opts_out,
@@ -16,6 +15,7 @@ from speedsms.gateway.rules.ads import (
     release_time,
     too_frequent,
 )
+from speedsms.contract.declined import Declined
 from speedsms.text import segments
 from speedsms.wire import SmsType
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from speedsms.gateway.rules.carriers import Carrier, carrier_name, carrier_of
+from speedsms.contract.carriers import Carrier, carrier_name, carrier_of
 from speedsms.numbers import BLOCKS
 
 

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from speedsms import numbers
-from speedsms.gateway.rules.carriers import carrier_name, carrier_of
+from speedsms.contract.carriers import carrier_name, carrier_of
 from speedsms.numbers import Number, country_code, magic, parse
 
 VECTORS = Path(__file__).parents[1] / "wire" / "vectors" / "table_numbers.json"

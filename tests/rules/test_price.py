@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from speedsms.gateway.rules.carriers import Carrier, carrier_of
-from speedsms.gateway.rules.price import Prices, unit_price_vnd
+from speedsms.contract.carriers import Carrier, carrier_of
+from speedsms.contract.price import Prices, unit_price_vnd
 from speedsms.wire import Kind, SmsType
 
 GIVEN = json.loads(

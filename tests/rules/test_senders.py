@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from speedsms.gateway.errors import Declined
-from speedsms.gateway.rules.senders import (
+from speedsms.contract.declined import Declined
+from speedsms.contract.senders import (
     DEFAULT_MAX_PARTS,
     VALIDITY_S,
     Allowed,

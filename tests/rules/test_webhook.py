@@ -10,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from standardwebhooks import Webhook as Verifier
 
-from speedsms.gateway.rules import status, webhook
-from speedsms.gateway.rules.webhook import Incoming, Report
+from speedsms.contract import webhook
+from speedsms.contract.webhook import Incoming, Report
+from speedsms.gateway.rules import status
 
 VECTORS = json.loads(
     (Path(__file__).parents[1] / "wire" / "vectors" / "webhooks.json").read_text(encoding="utf-8")

@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from speedsms.gateway.errors import Declined
-from speedsms.gateway.web.api import read
+from speedsms.contract import read
+from speedsms.contract.declined import Declined
+from speedsms.gateway.web.api.multipart import fields
 from speedsms.wire import Code, Reason
 
 NOW = datetime(2026, 12, 7, 3, tzinfo=UTC)
@@ -19,13 +20,13 @@ PLAIN = st.text(st.characters(exclude_categories=("Cs",), exclude_characters="\0
 
 
 def read_json(**parameters):
-    return read.send(b"", json.dumps(parameters).encode(), JSON, now=NOW)
+    return read.send(b"", json.dumps(parameters).encode(), JSON, now=NOW, multipart=fields)
 
 
 def code(query: bytes, body: bytes, kind: bytes) -> Code | None:
     """The code of the refusal, None if the request is read."""
     try:
-        read.send(query, body, kind, now=NOW)
+        read.send(query, body, kind, now=NOW, multipart=fields)
     except Declined as no:
         return no.code
     return None
@@ -33,7 +34,7 @@ def code(query: bytes, body: bytes, kind: bytes) -> Code | None:
 
 def refusal(query: bytes, body: bytes, kind: bytes) -> tuple[Code, Reason]:
     with pytest.raises(Declined) as no:
-        read.send(query, body, kind, now=NOW)
+        read.send(query, body, kind, now=NOW, multipart=fields)
     return no.value.code, no.value.reason
 
 
@@ -64,10 +65,10 @@ def test_json_and_form_carry_the_same_text(content):
     raw = json.dumps({"to": "0912345678", "content": content}, ensure_ascii=False).encode()
     escaped = json.dumps({"to": "0912345678", "content": content}).encode()
     commands = [
-        read.send(b"", pairs, FORM, now=NOW),
-        read.send(pairs, b"", b"", now=NOW),
-        read.send(b"", raw, JSON, now=NOW, percent_decode=False),
-        read.send(b"", escaped, b"", now=NOW, percent_decode=False),
+        read.send(b"", pairs, FORM, now=NOW, multipart=fields),
+        read.send(pairs, b"", b"", now=NOW, multipart=fields),
+        read.send(b"", raw, JSON, now=NOW, multipart=fields, percent_decode=False),
+        read.send(b"", escaped, b"", now=NOW, multipart=fields, percent_decode=False),
     ]
     assert {command.content for command in commands} == {content}
 
@@ -160,7 +161,7 @@ def test_multipart_fields():
         + part("content", "má", "Content-Transfer-Encoding: 8bit")
         + b"--b--\r\n"
     )
-    command = read.send(b"", body, MULTIPART, now=NOW)
+    command = read.send(b"", body, MULTIPART, now=NOW, multipart=fields)
     assert (command.entries, command.content) == (("1", "2"), "má")
 
 

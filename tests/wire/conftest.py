@@ -16,10 +16,10 @@ import psycopg
 import pytest
 from psycopg.types.json import Jsonb
 
+from speedsms.contract.content import ContentRules
 from speedsms.gateway.flow import accept
 from speedsms.gateway.flow.accept import Acceptor
 from speedsms.gateway.metrics import Metrics
-from speedsms.gateway.rules.content import ContentRules
 from speedsms.gateway.store.accounts import Directory
 from speedsms.gateway.store.db import Database
 from speedsms.gateway.store.messages import request_id

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from speedsms.gateway.rules.carriers import Carrier, carrier_name
-from speedsms.gateway.rules.senders import Lane
+from speedsms.contract.carriers import Carrier, carrier_name
+from speedsms.contract.senders import Lane
 
 pytestmark = pytest.mark.anyio
 

@@ -9,13 +9,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from speedsms.contract.content import ContentRules
+from speedsms.contract.senders import DEFAULT_MAX_PARTS, Lane
 from speedsms.gateway import metrics as figures
 from speedsms.gateway.config import Settings
 from speedsms.gateway.flow.accept import Acceptor
 from speedsms.gateway.flow.inbound import Inbound
 from speedsms.gateway.metrics import Metrics
-from speedsms.gateway.rules.content import ContentRules
-from speedsms.gateway.rules.senders import DEFAULT_MAX_PARTS, Lane
 from speedsms.gateway.store.accounts import Directory
 from speedsms.gateway.store.db import Database, DatabaseAway, listen, persist
 from speedsms.gateway.store.nodes import Node

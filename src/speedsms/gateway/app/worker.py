@@ -12,6 +12,7 @@ from typing import Any, Final
 import structlog
 
 from speedsms import __version__
+from speedsms.contract.carriers import Carrier, carrier_name
 from speedsms.gateway.channels import kinds
 from speedsms.gateway.channels.base import Channel, Health, Incoming, Outcome, Report, Surroundings, Traits
 from speedsms.gateway.config import Settings, secret
@@ -22,7 +23,6 @@ from speedsms.gateway.flow.report import Reporter
 from speedsms.gateway.flow.sweep import Around, Sweeper
 from speedsms.gateway.metrics import Metrics
 from speedsms.gateway.net import Net
-from speedsms.gateway.rules.carriers import Carrier, carrier_name
 from speedsms.gateway.rules.route import SIMULATOR_POOL, pools_of, without
 from speedsms.gateway.store import links, messages, routing, sim
 from speedsms.gateway.store.accounts import Directory, Tariff

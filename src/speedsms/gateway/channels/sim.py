@@ -16,6 +16,7 @@ from typing import Annotated, Any, Final, Literal, TypeAlias
 import msgspec
 from msgspec import Meta
 
+from speedsms.contract.simulation import MAGIC, SCRIPTS, Script
 from speedsms.gateway import failpoint
 from speedsms.gateway.channels.base import (
     Accepted,
@@ -34,7 +35,6 @@ from speedsms.gateway.channels.base import (
     settings_from,
 )
 from speedsms.gateway.rules.pace import Pace
-from speedsms.gateway.rules.simulation import MAGIC, SCRIPTS, Script
 from speedsms.numbers import magic
 
 _Amount: TypeAlias = Annotated[float, Meta(ge=0)]

@@ -7,8 +7,8 @@ from typing import Annotated, Any
 from cyclopts import Parameter
 from cyclopts.validators import Number
 
+from speedsms.contract.carriers import carrier_name, carrier_of
 from speedsms.gateway.cli.terminal import PLAIN, Options, changing, command, done, opened, say, show, vnd
-from speedsms.gateway.rules.carriers import carrier_name, carrier_of
 from speedsms.gateway.rules.route import Route, misfit
 from speedsms.gateway.store import admin, routing
 from speedsms.gateway.store.accounts import moved

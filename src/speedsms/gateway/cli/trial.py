@@ -13,6 +13,7 @@ from typing import Annotated, Final
 from cyclopts import Parameter
 
 from speedsms.cli import CONFIGURATION, REFUSED
+from speedsms.contract.senders import Lane
 from speedsms.gateway import config, log
 from speedsms.gateway.channels import kinds
 from speedsms.gateway.channels.base import (
@@ -38,7 +39,6 @@ from speedsms.gateway.cli.terminal import (
     refuse,
     show,
 )
-from speedsms.gateway.rules.senders import Lane
 from speedsms.gateway.store import routing
 from speedsms.gateway.store.admin import AdminFailed
 from speedsms.gateway.store.routing import ChannelRow

@@ -15,17 +15,17 @@ from typing import Final
 from msgspec import Struct
 from psycopg.errors import UniqueViolation
 
+from speedsms.contract import ads, recipients
+from speedsms.contract.carriers import Carrier, carrier_name, carrier_of
+from speedsms.contract.content import ContentRules, composed
+from speedsms.contract.declined import Declined
+from speedsms.contract.price import unit_price_vnd
+from speedsms.contract.recipients import Recipients
+from speedsms.contract.request import Accepted, Key, Reply, Send
+from speedsms.contract.senders import VALIDITY_S, Lane, Sender, lane_of, resolve
 from speedsms.gateway import failpoint
-from speedsms.gateway.errors import Declined
 from speedsms.gateway.metrics import Metrics
-from speedsms.gateway.rules import ads, recipients
-from speedsms.gateway.rules.carriers import Carrier, carrier_name, carrier_of
-from speedsms.gateway.rules.content import ContentRules, composed
-from speedsms.gateway.rules.price import unit_price_vnd
-from speedsms.gateway.rules.recipients import Recipients
-from speedsms.gateway.rules.request import Accepted, Key, Reply, Send
 from speedsms.gateway.rules.route import SIMULATOR_POOL
-from speedsms.gateway.rules.senders import VALIDITY_S, Lane, Sender, lane_of, resolve
 from speedsms.gateway.store import accounts, guards, messages
 from speedsms.gateway.store.accounts import Caller, Directory, Tariff
 from speedsms.gateway.store.db import CommitUnknown, Connection, Database, DatabaseAway, settle_backend

@@ -15,12 +15,12 @@ from typing import Any, Final
 
 import structlog
 
+from speedsms.contract.senders import Lane
 from speedsms.gateway import failpoint
 from speedsms.gateway.channels.base import Accepted, Channel, Outcome, Outgoing, Reason, Refused, Unknown
 from speedsms.gateway.metrics import Metrics
 from speedsms.gateway.rules import state
 from speedsms.gateway.rules.pace import rest_s
-from speedsms.gateway.rules.senders import Lane
 from speedsms.gateway.store import attempts
 from speedsms.gateway.store.attempts import GRACE, Claimed, Result, Taken
 from speedsms.gateway.store.db import Database, persist, settle_backend

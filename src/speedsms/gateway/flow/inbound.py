@@ -5,13 +5,14 @@ from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from typing import Final, cast
 
+from speedsms.contract import ads
+from speedsms.contract.carriers import carrier_name, carrier_of
+from speedsms.contract.price import unit_price_vnd
+from speedsms.contract.senders import VALIDITY_S, Lane
 from speedsms.gateway.channels.base import Incoming
 from speedsms.gateway.metrics import Metrics
-from speedsms.gateway.rules import ads, alphabet
-from speedsms.gateway.rules.carriers import carrier_name, carrier_of
-from speedsms.gateway.rules.price import unit_price_vnd
+from speedsms.gateway.rules import alphabet
 from speedsms.gateway.rules.route import SIMULATOR_POOL
-from speedsms.gateway.rules.senders import VALIDITY_S, Lane
 from speedsms.gateway.store import inbound, inbound_parts, messages
 from speedsms.gateway.store.accounts import Directory
 from speedsms.gateway.store.db import Connection, Database, persist

@@ -9,10 +9,11 @@ from typing import Final
 
 from structlog.typing import FilteringBoundLogger
 
+from speedsms.contract import webhook
 from speedsms.gateway import failpoint
 from speedsms.gateway.metrics import Metrics
 from speedsms.gateway.net import Answer, Failed, Net
-from speedsms.gateway.rules import retry, webhook
+from speedsms.gateway.rules import retry
 from speedsms.gateway.rules.pace import rest_s
 from speedsms.gateway.store import endpoints, outbox
 from speedsms.gateway.store.db import Connection, Database, listen, persist

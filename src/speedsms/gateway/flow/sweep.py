@@ -8,9 +8,9 @@ from typing import Any, Final
 
 import structlog
 
+from speedsms.contract.senders import Lane
 from speedsms.gateway.channels.base import Traits
 from speedsms.gateway.rules import state
-from speedsms.gateway.rules.senders import Lane
 from speedsms.gateway.store import attempts, reports, sweeps
 from speedsms.gateway.store.attempts import GRACE, Result
 from speedsms.gateway.store.db import Database, persist

@@ -11,11 +11,11 @@ from typing import Any, Final
 
 import msgspec
 
-from speedsms.gateway.rules.ads import AdLabel
-from speedsms.gateway.rules.carriers import Carrier
-from speedsms.gateway.rules.price import Prices, Product
+from speedsms.contract.ads import AdLabel
+from speedsms.contract.carriers import Carrier
+from speedsms.contract.price import Prices, Product
+from speedsms.contract.senders import Allowed, Sender, SenderKind, SenderStatus, usable
 from speedsms.gateway.rules.route import Route, fitting
-from speedsms.gateway.rules.senders import Allowed, Sender, SenderKind, SenderStatus, usable
 from speedsms.gateway.store.admin import AccountSettings
 from speedsms.gateway.store.db import Database
 from speedsms.text import TextMode

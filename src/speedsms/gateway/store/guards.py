@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
-from speedsms.gateway.errors import Declined
-from speedsms.gateway.rules.ads import VIETNAM_TIME
+from speedsms.contract.ads import VIETNAM_TIME
+from speedsms.contract.declined import Declined
 from speedsms.gateway.store.accounts import Caller
 from speedsms.gateway.store.db import Connection, Database, fetch
 from speedsms.gateway.store.messages import Draft

@@ -12,7 +12,7 @@ from uuid import UUID
 
 from msgspec import Struct
 
-from speedsms.gateway.rules.webhook import Incoming, Report, Webhook
+from speedsms.contract.webhook import Incoming, Report, Webhook
 from speedsms.gateway.store.columns import column, each, sparse
 from speedsms.gateway.store.db import Connection, Database, Row, fetch
 from speedsms.gateway.store.messages import tran_id_of

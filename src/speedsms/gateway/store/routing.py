@@ -11,7 +11,7 @@ from typing import Any, Final, Literal
 
 from psycopg.types.json import Jsonb
 
-from speedsms.gateway.rules.carriers import Carrier
+from speedsms.contract.carriers import Carrier
 from speedsms.gateway.store.admin import AdminFailed, account_id, change_one, changed, one
 from speedsms.gateway.store.db import Connection, Database, fetch
 from speedsms.numbers import ANY_COUNTRY, COUNTRY_CODES, parse

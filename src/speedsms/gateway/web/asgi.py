@@ -4,30 +4,28 @@ A plain ASGI callable without middleware. What depends on the account is in api/
 """
 
 import asyncio
-import re
 import secrets
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import datetime
 from itertools import count
 from time import perf_counter
 from typing import Any, Final, TypeAlias
-from urllib.parse import unquote_to_bytes
 
 import structlog
 from msgspec.structs import replace
 
+from speedsms.contract import credentials, write
+from speedsms.contract.declined import Declined
+from speedsms.contract.endpoints import METHODS, Call, find
+from speedsms.contract.request import Reply
 from speedsms.gateway import failpoint
-from speedsms.gateway.errors import Declined
 from speedsms.gateway.flow.accept import ConnectionReset, Overloaded
 from speedsms.gateway.metrics import Metrics
-from speedsms.gateway.rules.request import Reply
 from speedsms.gateway.store.accounts import Caller, Directory
 from speedsms.gateway.store.db import CommitUnknown, DatabaseAway
-from speedsms.gateway.web import auth
-from speedsms.gateway.web.api import write
-from speedsms.gateway.web.api.routes import METHODS, Call, Routes
+from speedsms.gateway.web.api.routes import Routes
 from speedsms.gateway.web.rate import Rate, Window
-from speedsms.wire import PREFIX, Code, Endpoint, Reason
+from speedsms.wire import Code, Endpoint, Reason
 
 MAX_BODY: Final = 1_048_576
 _DRAINED: Final = 2 * MAX_BODY  # closing on unread octets resets the connection, and the 413 would be lost
@@ -38,13 +36,6 @@ Send: TypeAlias = Callable[[dict[str, Any]], Awaitable[None]]
 App: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
 Header: TypeAlias = tuple[bytes, bytes]
 
-_PATHS: Final[Mapping[bytes, tuple[Endpoint, bytes]]] = {
-    (prefix + endpoint + slash).encode(): (endpoint, b"")
-    for prefix in (PREFIX, "/")
-    for endpoint in Endpoint
-    for slash in ("", "/")
-}
-_STATUS: Final = re.compile(rb"(?:/index\.php)?/sms/status/([^/;]+)/?")
 _CLOSE: Final[Header] = (b"connection", b"close")
 _JSON: Final[tuple[Header, ...]] = (
     (b"content-type", b"application/json; charset=UTF-8"),
@@ -56,16 +47,6 @@ _TEXT: Final[tuple[Header, ...]] = ((b"content-type", b"text/plain; version=0.0.
 _INTERNAL: Final = (Code.INTERNAL, Reason.INTERNAL)  # definitely nothing happened (protocol D3)
 
 log = structlog.get_logger()
-
-
-def find(path: bytes) -> tuple[Endpoint, bytes] | None:
-    """The endpoint of an undecoded path and what follows `sms/status/`; None is 404 (protocol §1.1)."""
-    if found := _PATHS.get(path):
-        return found
-    status = _STATUS.fullmatch(path)
-    if status is None or unquote_to_bytes(status[1]) in (b".", b".."):
-        return None
-    return Endpoint.SMS_STATUS, status[1]
 
 
 class Api:
@@ -95,7 +76,7 @@ class Api:
         self._mounts = {prefix.encode(): app for prefix, app in (mounts or {}).items()}
         self._methods = METHODS if get_send else {**METHODS, Endpoint.SMS_SEND: ("POST",)}
         self._trusted = trusted_proxies
-        self._wrong = auth.WrongLimit()
+        self._wrong = credentials.WrongLimit()
         self._request_ids = map((secrets.token_hex(5) + "%x").__mod__, count(1))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -145,8 +126,8 @@ class Api:
     def _near(self, scope: Scope) -> bool:
         """Whether the client stands on this machine, in a private network, or is a trusted proxy itself."""
         peer = (scope["client"] or ("",))[0]
-        address = auth.client_address(peer, scope["headers"], self._trusted)
-        return not address or auth.inside(address, self._trusted) or auth.private(address)
+        address = credentials.client_address(peer, scope["headers"], self._trusted)
+        return not address or credentials.inside(address, self._trusted) or credentials.private(address)
 
     async def _answer(
         self, scope: Scope, receive: Receive, found: tuple[Endpoint, bytes] | None
@@ -186,19 +167,19 @@ class Api:
         self, scope: Scope, headers: Mapping[bytes, bytes], call: Call
     ) -> tuple[Reply, tuple[Header, ...]]:
         """Steps 3 and 4: credentials, address."""
-        address = auth.client_address((scope["client"] or ("",))[0], scope["headers"], self._trusted)
+        address = credentials.client_address((scope["client"] or ("",))[0], scope["headers"], self._trusted)
         try:
-            secret, in_query = auth.secret(_fields(scope, headers, b"authorization"), call.query)
+            secret, in_query = credentials.secret(_fields(scope, headers, b"authorization"), call.query)
             if secret is None:
                 return write.UNAUTHORIZED, ()
             caller = await self._directory.caller(secret)
             if caller is None or (in_query and not caller.token.allow_query_token):
-                raise auth.WrongCredentials  # noqa: TRY301 - one answer for every cause
-        except auth.WrongCredentials:
+                raise credentials.WrongCredentials  # noqa: TRY301 - one answer for every cause
+        except credentials.WrongCredentials:
             wait_s = self._wrong.wait_s(address, self._now().timestamp())
             return (write.limited(wait_s) if wait_s else write.UNAUTHORIZED), ()
         account = caller.account
-        if caller.token.allow_ip and not auth.inside(address, caller.token.allow_ip):
+        if caller.token.allow_ip and not credentials.inside(address, caller.token.allow_ip):
             window = await self._rate.look(account.id, account.rate_limit)
             return self._refused(call.endpoint, Code.IP_LOCKED, Reason.IP_LOCKED), _rate_headers(window)
         return await self._admit(call, caller)

@@ -14,9 +14,9 @@ from uuid import uuid4
 
 import msgspec
 
+from speedsms.contract.simulation import SCRIPTS
 from speedsms.gateway.channels.base import Incoming
 from speedsms.gateway.flow.inbound import Inbound
-from speedsms.gateway.rules.simulation import SCRIPTS
 from speedsms.gateway.store import sim
 from speedsms.gateway.store.db import Database, DatabaseAway
 from speedsms.gateway.web.asgi import Receive, Scope, Send

@@ -12,6 +12,7 @@ from functools import partial
 from time import monotonic
 from typing import Any, Final, cast
 
+from speedsms.contract.senders import Lane
 from speedsms.gateway import failpoint
 from speedsms.gateway.channels.base import Reason, Refused, Unknown
 from speedsms.gateway.channels.smpp import outcome, session
@@ -30,7 +31,6 @@ from speedsms.gateway.channels.smpp.pdu import (
 )
 from speedsms.gateway.channels.smpp.session import Phase, Role, Session, Timers
 from speedsms.gateway.channels.smpp.traffic import Traffic
-from speedsms.gateway.rules.senders import Lane
 
 _UNREAD_OCTETS: Final = 1 << 20  # a peer that asks and does not read is dropped beyond this
 _UNCOMMITTED: Final = 1000  # inbound messages that wait for their commit (SM-34)

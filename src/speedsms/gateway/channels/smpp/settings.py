@@ -7,8 +7,8 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from msgspec import Meta, Struct
 
+from speedsms.contract.senders import Lane
 from speedsms.gateway.channels.base import Reason, settings_from
-from speedsms.gateway.rules.senders import Lane
 
 _HOST: Final = re.compile(r"(?:\[(?P<v6>[0-9A-Fa-f:.%\w]+)\]|(?P<name>[^\s:\[\]]+)):(?P<port>\d{1,5})")
 _CODE: Final = re.compile(r"0[xX][0-9A-Fa-f]{1,8}|[0-9]{1,10}")

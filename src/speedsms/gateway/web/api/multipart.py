@@ -5,18 +5,13 @@ from typing import TYPE_CHECKING
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
+from speedsms.contract.read import BadMultipart
 from speedsms.wire import Reason
 
 if TYPE_CHECKING:
     from python_multipart.multipart import MultipartCallbacks  # it exists for type checkers only
 
 _PLAIN = (b"", b"7bit", b"8bit", b"binary")
-
-
-class BadMultipart(Exception):  # noqa: N818 - what the body is, for the reader to refuse
-    def __init__(self, reason: Reason, detail: str) -> None:
-        super().__init__(detail)
-        self.reason = reason
 
 
 class _Fields:

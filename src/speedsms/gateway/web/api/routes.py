@@ -3,53 +3,20 @@
 import re
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import datetime
-from hashlib import sha256
 from typing import Final
 
-import msgspec
-
-from speedsms.gateway.errors import Declined
+from speedsms.contract import read, write
+from speedsms.contract.declined import Declined
+from speedsms.contract.endpoints import SCOPES, Call, key
+from speedsms.contract.request import Reply
 from speedsms.gateway.flow.accept import Acceptor, InFlight, OutcomeUnknown, Reused
-from speedsms.gateway.rules.request import Key, Reply
 from speedsms.gateway.store import views
 from speedsms.gateway.store.accounts import Caller
 from speedsms.gateway.store.db import Database
-from speedsms.gateway.web.api import read, write
+from speedsms.gateway.web.api.multipart import fields
 from speedsms.wire import Code, Endpoint, Reason
 
-_KEY: Final = re.compile(rb"[\x21-\x7e]{1,255}")
 _TRAN_ID: Final = re.compile(rb"[0-9]{1,10}")
-
-METHODS: Final[Mapping[Endpoint, tuple[str, ...]]] = {
-    Endpoint.USER_INFO: ("GET", "HEAD"),
-    Endpoint.SMS_SEND: ("POST", "GET"),
-    Endpoint.VOICE_OTP: ("POST",),
-    Endpoint.PIN_CREATE: ("POST",),
-    Endpoint.PIN_VERIFY: ("POST",),
-    Endpoint.SMS_STATUS: ("GET", "HEAD"),
-    Endpoint.MMS_SEND: ("POST",),
-}
-_SCOPES: Final[Mapping[Endpoint, str]] = {
-    Endpoint.USER_INFO: "info",
-    Endpoint.SMS_SEND: "send",
-    Endpoint.VOICE_OTP: "voice",
-    Endpoint.PIN_CREATE: "pin",
-    Endpoint.PIN_VERIFY: "pin",
-    Endpoint.SMS_STATUS: "status",
-    Endpoint.MMS_SEND: "mms",
-}
-
-
-class Call(msgspec.Struct, frozen=True):
-    """One HTTP request whose path, method and size are right; the body is whole and not yet read."""
-
-    endpoint: Endpoint
-    method: str
-    argument: bytes  # what follows `sms/status/`, undecoded
-    query: bytes
-    content_type: bytes
-    keys: tuple[bytes, ...]  # every Idempotency-Key field
-    body: bytes
 
 
 class Routes:
@@ -84,7 +51,7 @@ class Routes:
             raise Declined(Code.ACCOUNT_BLOCKED, Reason.ACCOUNT_BLOCKED)
         if not caller.account.api_enabled:
             raise Declined(Code.API_NOT_ALLOWED, Reason.API_NOT_ALLOWED)
-        if _SCOPES[endpoint] not in caller.token.scopes:
+        if SCOPES[endpoint] not in caller.token.scopes:
             raise Declined(Code.API_NOT_ALLOWED, Reason.SCOPE_MISSING)
         if endpoint not in self._served:
             raise Declined(Code.API_NOT_ALLOWED, Reason.API_NOT_ALLOWED, "not part of this release")
@@ -101,12 +68,12 @@ class Routes:
         return write.status(messages)
 
     async def _send(self, call: Call, caller: Caller) -> Reply:
-        key = None
+        known = None
         if call.keys:
-            key = _key(call)
-            if key is None:
+            known = key(call)
+            if known is None:
                 return write.BAD_KEY
-            replayed = await self._acceptor.replay(caller, key)
+            replayed = await self._acceptor.replay(caller, known)
             if replayed is not None:
                 return replayed
         command = read.send(
@@ -114,18 +81,8 @@ class Routes:
             call.body if call.method == "POST" else b"",
             call.content_type,
             now=self._now(),
+            multipart=fields,
             percent_decode=caller.account.percent_decode,
             raw_utf8_101=caller.account.raw_utf8_101,
         )
-        return await self._acceptor.send(caller, command, key, write.accepted)
-
-
-def _key(call: Call) -> Key | None:
-    """The Idempotency-Key with its scope and fingerprint (protocol §15.1), or None if it is malformed."""
-    if len(call.keys) != 1 or not _KEY.fullmatch(call.keys[0]):
-        return None
-    print_ = sha256()
-    for piece in (call.method.encode(), call.endpoint.encode(), read.without_token(call.query), call.body):
-        print_.update(b"%d:" % len(piece))
-        print_.update(piece)
-    return Key(call.endpoint, call.keys[0].decode("ascii"), print_.digest())
+        return await self._acceptor.send(caller, command, known, write.accepted)

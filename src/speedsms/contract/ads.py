@@ -5,7 +5,7 @@ from datetime import datetime, time, timedelta, timezone
 from enum import StrEnum
 from typing import Final
 
-from speedsms.gateway.errors import Declined
+from speedsms.contract.declined import Declined
 from speedsms.text import fold
 from speedsms.wire import Code, Reason, SmsType
 

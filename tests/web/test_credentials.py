@@ -4,7 +4,7 @@ from base64 import b64encode
 
 import pytest
 
-from speedsms.gateway.web import auth
+from speedsms.contract import credentials
 
 
 @pytest.mark.parametrize(
@@ -19,7 +19,7 @@ from speedsms.gateway.web import auth
 )
 def test_credentials(fields, query, secret):
     """Every accepted form names the same token (A1 to A5)."""
-    assert auth.secret(fields, query) == (secret, b"access" in query)
+    assert credentials.secret(fields, query) == (secret, b"access" in query)
 
 
 @pytest.mark.parametrize(
@@ -42,13 +42,13 @@ def test_credentials(fields, query, secret):
 )
 def test_wrong_credentials(fields, query):
     """Everything else that is there is wrong, not missing (A6, D6)."""
-    with pytest.raises(auth.WrongCredentials):
-        auth.secret(fields, query)
+    with pytest.raises(credentials.WrongCredentials):
+        credentials.secret(fields, query)
 
 
 def test_wrong_credentials_are_limited():
     """30 in a minute and address are answered 401; then the caller is told how long to wait."""
-    limit = auth.WrongLimit()
+    limit = credentials.WrongLimit()
     assert [limit.wait_s("a", second) for second in range(30)] == [0] * 30
     assert limit.wait_s("a", 30.5) == 30
     assert limit.wait_s("b", 30.5) == 0
@@ -68,7 +68,7 @@ def test_wrong_credentials_are_limited():
 )
 def test_allow_list(address, inside):
     """Addresses and blocks of both families; a mapped address is the address it maps."""
-    assert auth.inside(address, ("203.0.113.0/24", "2001:db8::1")) is inside
+    assert credentials.inside(address, ("203.0.113.0/24", "2001:db8::1")) is inside
 
 
 @pytest.mark.parametrize(
@@ -83,4 +83,4 @@ def test_allow_list(address, inside):
 )
 def test_client_address(peer, chain, client):
     """Forwarded addresses count only behind trusted proxies, and only the last that is none (§3)."""
-    assert auth.client_address(peer, [(b"x-forwarded-for", chain)], ("10.0.0.0/8",)) == client
+    assert credentials.client_address(peer, [(b"x-forwarded-for", chain)], ("10.0.0.0/8",)) == client

@@ -3,9 +3,9 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from speedsms.gateway.errors import Declined
-from speedsms.gateway.rules import ads
-from speedsms.gateway.rules.senders import DEFAULT_MAX_PARTS, Sender
+from speedsms.contract import ads
+from speedsms.contract.declined import Declined
+from speedsms.contract.senders import DEFAULT_MAX_PARTS, Sender
 from speedsms.text import Encoding, NotSendable, Segments, TextMode, segments
 from speedsms.wire import Code, Reason, SmsType
 

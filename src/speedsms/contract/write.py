@@ -5,7 +5,7 @@ from http import HTTPStatus
 from json import JSONEncoder
 from typing import Any, Final
 
-from speedsms.gateway.rules.request import Accepted, Reply
+from speedsms.contract.request import Accepted, Reply
 from speedsms.wire import Code, Endpoint, Reason, message
 
 _encode: Final = JSONEncoder(separators=(",", ":")).encode

@@ -1,11 +1,10 @@
 """A request as every dialect of the wire is read (protocol §4), and what is answered to it."""
 
 from datetime import datetime
+from typing import NamedTuple
 
-from msgspec import Struct
 
-
-class Send(Struct, frozen=True):
+class Send(NamedTuple):
     """One `sms/send`: types and presence are checked, sender, text and numbers are not yet."""
 
     entries: tuple[str, ...]  # exactly as written: `invalidPhone` echoes them
@@ -18,7 +17,7 @@ class Send(Struct, frozen=True):
     notices: tuple[str, ...] = ()  # from the reader: percent_decoded, literal_escapes
 
 
-class Key(Struct, frozen=True):
+class Key(NamedTuple):
     """An Idempotency-Key in its scope; its fingerprint tells a repeat from a reuse (protocol §15.1)."""
 
     endpoint: str
@@ -26,7 +25,7 @@ class Key(Struct, frozen=True):
     fingerprint: bytes
 
 
-class Accepted(Struct, frozen=True):
+class Accepted(NamedTuple):
     """What an accepted request says of itself; notices stand in the order of protocol §1.3."""
 
     tran_id: int
@@ -37,7 +36,7 @@ class Accepted(Struct, frozen=True):
     notices: tuple[str, ...]
 
 
-class Reply(Struct, frozen=True):
+class Reply(NamedTuple):
     """One answer: what is sent, and what is stored under a key."""
 
     status: int

@@ -1,27 +1,27 @@
 """The entries of a call: messages, refused and why, repeats of an earlier one (protocol §4.4, §9)."""
 
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 
-from msgspec import Struct
-
-from speedsms.gateway.errors import Declined
+from speedsms.contract.declined import Declined
 from speedsms.numbers import Number, magic, parse
 from speedsms.wire import Code, Reason, SmsType
 
 _INVALID_TRICK = 4  # the magic number that is an invalid one (protocol §16)
 
 
-class Recipients(Struct):
+@dataclass(slots=True)
+class Recipients:
     """numbers and entries go side by side; magic: the magic numbers of a test token, in order."""
 
     order: Sequence[str]
-    numbers: list[Number] = []
-    entries: list[str] = []
-    invalid: list[str] = []
-    reasons: set[Reason] = set()
+    numbers: list[Number] = field(default_factory=list)
+    entries: list[str] = field(default_factory=list)
+    invalid: list[str] = field(default_factory=list)
+    reasons: set[Reason] = field(default_factory=set)
     duplicates: int = 0
     suppressed: int = 0
-    magic: list[int] = []
+    magic: list[int] = field(default_factory=list)
 
     def take_out(self, entries: Mapping[str, Reason]) -> None:
         """Refuse entries found after the first pass; refused ones keep the caller's order."""

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from speedsms.gateway.rules.carriers import Carrier
+from speedsms.contract.carriers import Carrier
 from speedsms.numbers import country_code
 from speedsms.wire import Kind, SmsType
 

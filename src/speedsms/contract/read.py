@@ -4,15 +4,14 @@ The order of the checks is the order of the answers: UTF-8, syntax, then paramet
 """
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from json import JSONDecodeError, JSONDecoder
 from typing import Any, Final, NoReturn, TypeAlias
 from urllib.parse import unquote_to_bytes
 
-from speedsms.gateway.errors import Declined
-from speedsms.gateway.rules.request import Send
-from speedsms.gateway.web.api.multipart import BadMultipart, fields
+from speedsms.contract.declined import Declined
+from speedsms.contract.request import Send
 from speedsms.wire import Code, Reason
 
 MAX_PAIRS: Final = 1_000
@@ -48,6 +47,14 @@ _REFERENCE: Final = re.compile(r"[A-Za-z0-9._:-]{1,64}")
 _DIGITS: Final = re.compile(r"[0-9]{1,18}")
 
 Parameters: TypeAlias = Mapping[str, Any]
+# (body, content type, most fields) → (name, value) of each text field, in order. Raises BadMultipart.
+Multipart: TypeAlias = Callable[[bytes, bytes, int], list[tuple[bytes, bytes]]]
+
+
+class BadMultipart(Exception):  # noqa: N818 - what the body is, for the reader to refuse
+    def __init__(self, reason: Reason, detail: str) -> None:
+        super().__init__(detail)
+        self.reason = reason
 
 
 def send(
@@ -56,13 +63,19 @@ def send(
     content_type: bytes,
     *,
     now: datetime,
+    multipart: Multipart,
     percent_decode: bool = True,
     raw_utf8_101: bool = False,
 ) -> Send:
-    """Read one `sms/send`. On GET the body is ignored: pass it as empty. Raises Declined."""
+    """Read one `sms/send`. On GET the body is ignored: pass it as empty. Raises Declined.
+
+    multipart: the parser for that kind of body, which is no part of the standard library.
+    """
     try:
         from_query = _form(query) if query else {}
-        from_body, json = _body(body, content_type, raw_utf8_101=raw_utf8_101) if body else ({}, False)
+        from_body, json = (
+            _body(body, content_type, multipart, raw_utf8_101=raw_utf8_101) if body else ({}, False)
+        )
     except UnicodeDecodeError as error:
         raise Declined(Code.NOT_SENDABLE, Reason.NOT_UTF8, "the request is not UTF-8") from error
     sources = (from_body, from_query) if from_query else (from_body,)
@@ -108,7 +121,9 @@ def _refuse(reason: Reason, detail: str) -> NoReturn:
 # ---------------------------------------------------------------- decoding (§4.1, §4.2)
 
 
-def _body(body: bytes, content_type: bytes, *, raw_utf8_101: bool) -> tuple[Parameters, bool]:
+def _body(
+    body: bytes, content_type: bytes, multipart: Multipart, *, raw_utf8_101: bool
+) -> tuple[Parameters, bool]:
     """The parameters of a POST body, and whether it was JSON; its kind is decided as in D8."""
     text = body.removeprefix(_BOM)
     start = text.lstrip()[:1]
@@ -120,11 +135,11 @@ def _body(body: bytes, content_type: bytes, *, raw_utf8_101: bool) -> tuple[Para
             _refuse(Reason.BAD_JSON, "this account answers raw UTF-8 as the vendor was seen to (D11)")
         return _json(text.decode()), True
     if media == b"multipart/form-data":
-        return _collect(_multipart(body, content_type)), False
+        return _collect(_multipart(body, content_type, multipart)), False
     return _form(body), False
 
 
-def _multipart(body: bytes, content_type: bytes) -> Iterable[tuple[str, str]]:
+def _multipart(body: bytes, content_type: bytes, fields: Multipart) -> Iterable[tuple[str, str]]:
     try:
         return [(field.decode(), text.decode()) for field, text in fields(body, content_type, MAX_PAIRS)]
     except BadMultipart as error:

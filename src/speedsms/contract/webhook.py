@@ -6,10 +6,8 @@ import re
 from base64 import b64decode, b64encode
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import Final, TypeAlias
+from typing import Final, NamedTuple, TypeAlias
 from uuid import UUID
-
-from msgspec import Struct
 
 from speedsms.numbers import Number
 
@@ -26,7 +24,7 @@ _SUBSCRIBER: Final = re.compile(r"\+?(84[0-9]{9,10})")
 _NOT_VISIBLE: Final = re.compile(r"[^!-~]")
 
 
-class Report(Struct, frozen=True):
+class Report(NamedTuple):
     """One report of one message. `status` is on the TP-Status scale, `e164` digits without `+`."""
 
     tran_id: int
@@ -52,7 +50,7 @@ class Report(Struct, frozen=True):
         return hints
 
 
-class Incoming(Struct, frozen=True):
+class Incoming(NamedTuple):
     """One SMS from a phone. `receiver`: our number or the device's id."""
 
     sender: str

@@ -6,8 +6,8 @@ from dataclasses import dataclass, field, replace
 from enum import IntEnum, StrEnum
 from typing import Final
 
-from speedsms.gateway.errors import Declined
-from speedsms.gateway.rules.price import Product
+from speedsms.contract.declined import Declined
+from speedsms.contract.price import Product
 from speedsms.numbers import parse
 from speedsms.wire import Code, Kind, Reason, SmsType
 
