@@ -59,7 +59,7 @@ lock: $(VENV)/base ## choose the newest fitting versions of everything and write
 	$(UV) lock --quiet --upgrade --python $(BIN)/python
 	$(UV) export --quiet --frozen --no-emit-project $(EXPORT) --no-dev --extra gateway -o requirements/gateway.txt
 	$(UV) export --quiet --frozen --no-emit-project $(EXPORT) --extra gateway -o requirements/dev.txt
-	$(UV) export --quiet --frozen --no-emit-project $(EXPORT) -o requirements/sdk.txt
+	$(UV) export --quiet --frozen --no-emit-project $(EXPORT) --no-dev --group test -o requirements/sdk.txt
 	rm uv.lock
 EXPORT := --no-header --no-annotate
 

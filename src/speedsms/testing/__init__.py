@@ -1,0 +1,1 @@
+"""The test kit: a fake gateway, and a pytest plugin around it."""
