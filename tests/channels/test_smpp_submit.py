@@ -10,7 +10,7 @@ from speedsms.contract.senders import Lane
 from speedsms.gateway.channels.base import Outgoing, Reason, Refused
 from speedsms.gateway.channels.smpp.pdu import Address, Tag, encode
 from speedsms.gateway.channels.smpp.settings import settings_of
-from speedsms.gateway.channels.smpp.submit import cut, fixed
+from speedsms.gateway.channels.smpp.submit import count, cut, fixed
 from speedsms.gateway.rules import alphabet
 from speedsms.text import GSM7_BASIC, GSM7_EXTENSION, Encoding, split
 
@@ -217,3 +217,17 @@ def test_decoded_it_is_the_text_again(said, data):
         assert not flags
         found.append(part)
     assert "".join(found) == text
+
+
+@given(
+    st.one_of(_gsm.map(lambda t: ("gsm7", t)), _ucs2.map(lambda t: ("ucs2", t))),
+    st.sampled_from(["gsm7", "ascii", "latin1"]),
+    st.sampled_from(["udh8", "udh16", "sar", "payload"]),
+)
+def test_parts_are_counted_as_they_are_made(said, letters, concat):
+    """What is known of a message's parts beforehand is what goes out, whatever it was billed as."""
+    encoding, text = said
+    settings = {"alphabet": letters, "concat": concat}
+    billed = len(split(text, Encoding(encoding)))
+    whole = settings_of({"hosts": ["h:1"], "system_id": "us"} | settings)
+    assert count(text, encoding, billed, whole) == len(made(text, encoding=encoding, settings=settings))

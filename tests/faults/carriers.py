@@ -17,8 +17,9 @@ import psycopg
 from checker import check, drained
 from gateway import Gateway
 from journals import Client, Sink
+from proxy import Proxy
 
-from speedsms.gateway.channels.smpp.pdu import Command
+from speedsms.gateway.channels.smpp.pdu import Address, Command, DeliverSm
 from speedsms.gateway.channels.smpp.smsc import Script, Smsc
 from speedsms.gateway.store import admin, endpoints, ledger, routing
 from speedsms.gateway.store.db import Database
@@ -215,15 +216,25 @@ class World:
 
     @asynccontextmanager
     async def carrier(
-        self, figures, script, *, reserve=False, bound=True, listen=MappingProxyType({}), **settings
+        self,
+        figures,
+        script,
+        *,
+        reserve=False,
+        bound=True,
+        proxied=False,
+        listen=MappingProxyType({}),
+        **settings,
     ):
         """A carrier under a fault; at the end everything is drained, joined and counted.
 
-        reserve: its messages have a next route; bound: wait for that.
+        reserve: its messages have a next route; bound: wait for that; proxied: its line can be cut.
         """
         number = next(self.turns) % 1000
         carrier = Carrier(self, figures, Smsc(script, seed=number), number)
         port = await carrier.smsc.start(**listen)
+        if proxied:
+            port = await carrier.line.start(port)
         settings = DEFAULTS | {"hosts": [f"127.0.0.1:{port}"]} | settings
         carrier.window = settings["window"]
         routes = [(carrier.name, 10)] + [("reserve", 50)] * reserve
@@ -240,6 +251,8 @@ class World:
         finally:
             async with self.admin() as connection:
                 await routing.set_channel(connection, carrier.name, {}, enabled=False)
+            if proxied:
+                await carrier.line.stop()
             await carrier.smsc.stop()
 
 
@@ -252,6 +265,7 @@ class Carrier:
         self.world = world
         self.figures = figures
         self.smsc = smsc
+        self.line = Proxy(world.dice)
         self.name = f"carrier-{number}-{len(world.traffic.sent)}"
         self.prefix = f"8491{number:03d}"
         self._numbers = range(int(self.prefix) * 10_000, (int(self.prefix) + 1) * 10_000)
@@ -332,3 +346,25 @@ class Carrier:
             stop=numbers.stop,
             since=first_message(self._before),
         )
+
+
+def row(world, name, fault):
+    figures = Figures(name, fault)
+    world.figures.append(figures)
+    return figures
+
+
+async def ends(carrier, many, within_s=30):
+    """Wait until so many of its messages are final."""
+    deadline = time.monotonic() + within_s
+    while len(carrier.ended()) < many:
+        assert time.monotonic() < deadline, f"{len(carrier.ended())} of {many} are final"
+        await asyncio.sleep(0.05)
+
+
+def foreign_receipt(carrier, n):
+    text = f"id:foreign{n} sub:001 dlvrd:001 stat:DELIVRD err:000 text:"
+    number = Address(1, 1, f"{carrier.prefix}{n:04d}")
+    return DeliverSm(
+        source=number, destination=Address(5, 0, "Verify"), esm_class=4, short_message=text.encode()
+    )

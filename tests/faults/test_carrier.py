@@ -17,10 +17,10 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from carriers import FULL, PLAIN, WINDOW, Figures, World, often, seen
+from carriers import FULL, PLAIN, WINDOW, World, ends, foreign_receipt, often, row, seen
 from page import publish
 
-from speedsms.gateway.channels.smpp.pdu import Address, Command, DeliverSm
+from speedsms.gateway.channels.smpp.pdu import Command
 from speedsms.gateway.channels.smpp.smsc import Deliver, Play, Receipt, Rule, Script, Speech, Welcome, Wire
 
 pytestmark = [pytest.mark.anyio, pytest.mark.faults, pytest.mark.timeout(0 if FULL else 60)]
@@ -29,6 +29,7 @@ SEED = 1
 SLOW = Script(play=Play(delay_s=1.0), magic=False)
 TO_A_CHANNEL = 10  # faults: a link binds at most 20 times in 10 minutes
 PROBED = {"enquire_link_s": 1.0, "enquire_timeout_s": 0.35}
+RATE = 50
 PAUSE_S = 0.8  # the shortest after a throttle
 REBIND_S = 0.2 * 1.2 + 1.0  # first wait with its jitter, and a busy machine
 
@@ -48,12 +49,6 @@ async def world(request, place):
         yield world
     if FULL and request.session.testsfailed == failed:
         write_report(world.figures)
-
-
-def row(world, name, fault):
-    figures = Figures(name, fault)
-    world.figures.append(figures)
-    return figures
 
 
 async def repeated(world, figures, times, fault, script=SLOW, **settings):
@@ -95,6 +90,38 @@ async def test_a_link_dies_with_a_full_window(world, name, end, times, found_s):
     figures = row(world, name, f"link dies: {end}")
     await repeated(world, figures, times, die, **PROBED)
     assert max(figures.took_s) <= found_s + REBIND_S
+
+
+@pytest.mark.parametrize("how", ["torn", "after", "answer", "half up", "half down"])
+async def test_a_line_breaks(world, how):
+    """M1: cut in the middle of a PDU, behind it, before its answer, or in one direction only: as any loss."""
+
+    async def end(carrier):
+        await carrier.fill()
+        binds = carrier.binds
+        carrier.smsc.script = PLAIN
+        cut = carrier.line.cut(how)
+        carrier.smsc.push(foreign_receipt(carrier, 9999))  # its answer is what goes up next
+        await cut
+        figures.losses += 1
+        figures.took_s.append(await carrier.bound(binds))
+
+    figures = row(world, "M1", f"line ends: {how}")
+    await repeated(world, figures, often(20, 1), end, proxied=True, **PROBED)
+    assert max(figures.took_s) <= sum(PROBED.values()) + REBIND_S
+
+
+async def test_a_slow_line_in_pieces(world):
+    """M7: a few octets at a time, each a little later, in both directions: nothing unknown, nothing twice."""
+    figures = row(world, "M7", "slow line, in pieces")
+    for _ in range(often(10, 1)):
+        async with world.carrier(figures, PLAIN, proxied=True) as carrier:
+            carrier.line.piece, carrier.line.delay_s = 64, 0.01
+            await world.traffic.send(3 * WINDOW)
+            await carrier.drained()
+            assert {status for _, status in carrier.ended()} == {0}
+            assert len(carrier.submits()) == 3 * WINDOW
+            figures.times += 1
 
 
 async def test_no_response_ever(world):
@@ -316,6 +343,22 @@ def bursts(carrier):
     return found
 
 
+async def test_the_rate_over_minutes(world):
+    """I15: captured at the carrier, no second, wherever it begins, holds more than the contract's parts."""
+    figures = row(world, "I15", f"rate {RATE}/s, captured")
+    many = RATE * often(600, 3)
+    async with world.carrier(figures, PLAIN, rate=RATE, window=RATE) as carrier:
+        await world.traffic.send(many)
+        await carrier.smsc.until(lambda: carrier.smsc.counts["submits"] == many, many / RATE + 60)
+        times = [line.at for line in seen(carrier.smsc, "in", Command.SUBMIT_SM)]
+        # They are timed where they arrive: what was held up on the way comes closer to the next ones.
+        closest_s = min(late - early for early, late in zip(times, times[RATE + 1 :], strict=False))
+        print(f"{RATE + 1} parts in {closest_s:.3f} s at the closest")
+        assert closest_s >= (0.95 if FULL else 0.8)
+        assert (many - 1) / (times[-1] - times[0]) >= 0.9 * RATE
+        figures.times += 1
+
+
 async def test_bursts_of_temporary_errors(world):
     """M5: tried again within their life, all delivered."""
     figures = row(world, "M5", "bursts of RMSGQFUL, RSYSERR, RSUBMITFAIL")
@@ -367,14 +410,6 @@ async def test_strange_responses(world):
         figures.times += 4 * each
 
 
-async def ends(carrier, many, within_s=30):
-    """Wait until so many of its messages are final."""
-    deadline = time.monotonic() + within_s
-    while len(carrier.ended()) < many:
-        assert time.monotonic() < deadline, f"{len(carrier.ended())} of {many} are final"
-        await asyncio.sleep(0.05)
-
-
 # -------------------------------------------------------------------------------------------------- receipts
 
 
@@ -415,14 +450,6 @@ async def test_receipts_repeated_late_never_and_unknown(world):
         kept = "SELECT count(*) FROM receipt WHERE reference LIKE 'foreign%%' AND number / 10000 = %(prefix)s"
         assert world.rows(kept, prefix=int(carrier.prefix)) == [(each,)]
         figures.times += 3 * each
-
-
-def foreign_receipt(carrier, n):
-    text = f"id:foreign{n} sub:001 dlvrd:001 stat:DELIVRD err:000 text:"
-    number = Address(1, 1, f"{carrier.prefix}{n:04d}")
-    return DeliverSm(
-        source=number, destination=Address(5, 0, "Verify"), esm_class=4, short_message=text.encode()
-    )
 
 
 async def test_intermediate_receipts(world):

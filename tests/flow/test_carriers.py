@@ -1,5 +1,6 @@
 """Receipts of a carrier over real SMPP: matched, folded, adopted, kept, absorbed (channels §3.11, §3.12)."""
 
+import asyncio
 import json
 
 import pytest
@@ -250,6 +251,66 @@ async def test_one_receipt_stands_for_all_parts(gateway, smsc, settings):
     await gateway.check_ledger()
 
 
+# (settings of the channel, text, parts it is billed as, parts it goes in)
+OTHER_CUTS = {
+    "two in UCS-2, where its alphabet lacks a letter": ({"alphabet": "ascii"}, "à" * 100, 1, 2),
+    "three with the longer header": ({"concat": "udh16"}, "a" * 306, 2, 3),
+}
+
+
+@pytest.mark.parametrize("case", OTHER_CUTS.values(), ids=OTHER_CUTS)
+async def test_a_text_that_the_channel_cuts_otherwise(gateway, smsc, case):
+    """Billed as it was accepted (§3.8); what is reported, folded and in doubt are the parts that went."""
+    settings, text, billed, made = case
+    smsc.script = plays()
+    await gateway.bind(smsc, submit_timeout_s=0.3, **settings)
+    for _ in range(2):
+        await gateway.send(ALICE, content=text)
+        gateway.clock.advance(seconds=1)
+        await gateway.drain()
+    assert await gateway.one("SELECT balance_vnd FROM account") == 100_000 - 2 * billed * 250
+    rows = await gateway.db.read("SELECT message, part, parts, reference FROM reference ORDER BY 1, 2")
+    assert [row[1:3] for row in rows] == [(part, made) for part in range(1, made + 1)] * 2
+    pdus = [line.frame().pdu for line in smsc.journal.lines if line.way == "in" and line.command == 4]
+    headers = [pdu.short_message[3 : 1 + pdu.short_message[0]] for pdu in pdus]
+    assert [header[-2:] for header in headers] == [bytes([made, part]) for _, part, _, _ in rows]
+    assert len({header[:-2] for header in headers}) == 2  # two live messages to one number
+    ids = [reference for *_, reference in rows]
+    await say(gateway, smsc, *map(receipt_for, ids[: made - 1]))
+    assert await gateway.finals() == []
+    await say(gateway, smsc, receipt_for(ids[made - 1], "REJECTD"), *map(receipt_for, ids[made:]))
+    assert sorted(status for status, _ in await gateway.finals()) == [0, 99]
+    smsc.script = plays(answers=())
+    await gateway.send(ALICE, content=text)
+    await gateway.until("SELECT count(*) FROM doubt", made)
+    assert set(await gateway.db.read("SELECT parts FROM doubt")) == {(made,)}
+    await gateway.check_ledger()
+
+
+async def test_a_receipt_adopts_a_payload_of_several_parts(gateway, smsc):
+    """It went in one piece, so exactly one is unknown, however many it is billed as (§1.8)."""
+    smsc.script = plays(answers=())
+    await gateway.bind(smsc, concat="payload", submit_timeout_s=0.1)
+    await gateway.send(ALICE, content=LONG)
+    await gateway.until("SELECT count(*) FROM doubt", 1)
+    await say(gateway, smsc, receipt_for("4711"))
+    await gateway.drain()
+    assert [status for status, _ in await gateway.finals()] == [0]
+    await gateway.check_ledger()
+
+
+async def test_parts_of_another_cut_are_not_taken_for_done(gateway, smsc):
+    """Settings changed between two attempts: the whole text goes in the new cut, none of it is missing."""
+    smsc.script = Script(rules=(Rule(next=1), Rule(next=1, status="RTHROTTLED")), magic=False)
+    await gateway.bind(smsc, window=1)
+    await gateway.send(ALICE, content="a" * 306)
+    await gateway.up("carrier", "paused")
+    await gateway.configure("carrier", concat="udh16")
+    await gateway.until("SELECT count(*) FROM event WHERE kind = 'sent'", 1)
+    pdus = [line.frame().pdu for line in smsc.journal.lines if line.way == "in" and line.command == 4]
+    assert [tuple(pdu.short_message[5:7]) for pdu in pdus[2:]] == [(3, 1), (3, 2), (3, 3)]
+
+
 def parts_of(smsc):
     """(number of the phone, reference, part) of the header of each submit_sm, in order."""
     pdus = [line.frame().pdu for line in smsc.journal.lines if line.way == "in" and line.command == 4]
@@ -485,6 +546,28 @@ async def test_an_id_used_again_for_another_number(gateway, smsc):
     await gateway.send(*numbers)
     await told(gateway, smsc, 100)
     assert sorted(status for status, _ in await gateway.finals()) == [0] * 99 + [69]
+    assert await gateway.one("SELECT count(*) FROM receipt") == 0
+
+
+async def test_an_id_used_again_before_a_slow_answer(gateway, smsc):
+    """The receipt overtakes the answer by seconds: it is about the new message, no repeat for the old one."""
+    smsc.script = Script(id_cycle=1, play=Play(receipts=()), magic=False)
+    await gateway.bind(smsc)
+    await gateway.send(ALICE)
+    await gateway.drain()
+    message_id = await gateway.one("SELECT reference FROM reference")
+    await say(gateway, smsc, receipt_for(message_id))
+    smsc.script = Script(id_cycle=1, play=Play(delay_s=1.2, receipts=()), magic=False)
+    await gateway.send(ALICE)
+    await smsc.until(lambda: smsc.counts["submits"] == 2)
+    await asyncio.sleep(0.55)  # nothing else says that an answer is slow
+    await say(gateway, smsc, receipt_for(message_id, "UNDELIV"))
+    gateway.clock.advance(seconds=10)
+    await gateway.until("SELECT count(*) FROM event WHERE kind = 'sent'", 2)
+    gateway.clock.advance(seconds=10)
+    await gateway.drain()
+    assert [status for status, _ in await gateway.finals()] == [0, 69]
+    assert await gateway.one("SELECT count(*) FROM event WHERE kind = 'correction'") == 0
     assert await gateway.one("SELECT count(*) FROM receipt") == 0
 
 

@@ -32,7 +32,8 @@ def claimed(lane=Lane.TRANSACTIONAL, life_s=3600.0, **other):
         "expires_at": NOW + timedelta(seconds=life_s),
         "parts": 1,
     }
-    return Claimed(**given | other)
+    given |= other
+    return Claimed(**{**given, "made": given["parts"]})
 
 
 def refused(reason, claim=None, next_pool=ELSEWHERE, **refusal):

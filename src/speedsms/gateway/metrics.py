@@ -11,13 +11,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Enum, Gauge, Histogram, generate_latest
 from prometheus_client.metrics_core import Metric
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.registry import Collector
 
 _FAST_S = (0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.064, 0.128, 0.25, 0.5, 1, 2.5, 5, 10)
 _ROWS = (1, 2, 5, 10, 20, 50, 100, 200, 300, 400, 500, 1000)
+_STATES = ("starting", "up", "degraded", "paused", "down", "blocked", "draining", "stopped")
 _PEER_S = 1.0
 _NAME_OCTETS = 107
 
@@ -77,6 +78,9 @@ class Metrics:
         self._channel_up = Children(
             Gauge("speedsms_channel_up", "Whether a channel takes messages", ["channel"], registry=r)
         )
+        self._channel_state = Enum(
+            "speedsms_channel_state", "The state of a channel", ["channel"], registry=r, states=_STATES
+        )
         self._receipt = Children(
             Counter("speedsms_receipts", "Receipts by what became of them", ["result"], registry=r)
         )
@@ -109,9 +113,10 @@ class Metrics:
         """`accepted`, `refused` or `unknown`."""
         self._outcome[channel, outcome].inc(attempts)
 
-    def channel(self, name: str, counts: Mapping[str, int], *, up: bool) -> None:
-        """A channel's own counts, such as `accepted` and `refused.throttled`."""
+    def channel(self, name: str, counts: Mapping[str, int], state: str, *, up: bool) -> None:
+        """A channel's state, and its own counts, such as `accepted` and `refused.throttled`."""
         self._channel_up[name,].set(up)
+        self._channel_state.labels(name).state(state)
         for event, count in counts.items():
             self._channel[name, event].set(count)
 

@@ -23,6 +23,7 @@ from speedsms.gateway.flow.report import Reporter
 from speedsms.gateway.flow.sweep import Around, Sweeper
 from speedsms.gateway.metrics import Metrics
 from speedsms.gateway.net import Net
+from speedsms.gateway.rules import state
 from speedsms.gateway.rules.route import SIMULATOR_POOL, pools_of, without
 from speedsms.gateway.store import links, messages, routing, sim
 from speedsms.gateway.store.accounts import Directory, Tariff
@@ -33,7 +34,6 @@ DRAIN_S: Final = 7.0  # the supervisor waits 9 s, and has to be gone itself afte
 _LAST_POSTS_S: Final = 1.0
 _LOOK_S: Final = 2.0
 _RESCUE: Final = 1000
-_TAKING: Final = ("up", "degraded")  # states in which a channel gets messages (channels §1.7)
 
 
 @dataclass(slots=True)
@@ -58,7 +58,10 @@ class _Sink:
 
 @dataclass(slots=True)
 class _Running:
-    """A channel with its pump. row: what it was built from, to see whether it changed."""
+    """A channel with its pump. row: what it was built from, to see whether it changed.
+
+    leaving: it was changed or is no longer used, and finishes what it began.
+    """
 
     row: tuple[Any, ...]
     channel: Channel
@@ -66,6 +69,20 @@ class _Running:
     loop: asyncio.Task[None]
     pools: list[int]
     links: set[int] = field(default_factory=set)
+    leaving: asyncio.Task[None] | None = None
+
+    @property
+    def health(self) -> Health:
+        """The channel's own, with what dispatch knows of it."""
+        if self.leaving:
+            return Health("draining")
+        own = self.channel.health()
+        return (self.pump.pause or own) if own.state in state.TAKING else own
+
+    @property
+    def elsewhere(self) -> bool:
+        """Whether all its links are with other processes: those say how it is."""
+        return bool(self.channel.traits.links) and not self.links
 
 
 class Worker:
@@ -79,7 +96,9 @@ class Worker:
         self._directory = Directory(db)
         self._batch = settings.worker.batch
         self._recorder = Recorder(db, now, self.metrics, self._batch)
-        self._reporter = Reporter(db, now, self.metrics, self._matched)
+        self._reporter = Reporter(
+            db, now, self.metrics, matched=self._matched, reported=self._reported, slow=self._slow
+        )
         self.inbound = Inbound(db, self._directory, now, self.metrics)
         self._running: dict[int, _Running] = {}
         self._blocked: dict[int, tuple[tuple[Any, ...], Health]] = {}
@@ -118,6 +137,13 @@ class Worker:
         if running := self._running.get(channel_id):
             running.channel.matched(reference, key)
 
+    def _reported(self, channel_id: int, matched: int, strays: int) -> None:
+        if running := self._running.get(channel_id):
+            running.channel.reported(matched, strays)
+
+    def _slow(self) -> list[tuple[int, int]]:
+        return [(i, number) for i, running in self._running.items() for number in running.pump.slow()]
+
     def _next_pool(self, pool: int, channel_id: int) -> int | None:
         return self._next_pools.get((pool, channel_id))
 
@@ -149,7 +175,7 @@ class Worker:
             await self._drain()
             await asyncio.wait([loops[-1]], timeout=_LAST_POSTS_S)
         finally:
-            for task in (*loops, *(r.loop for r in self._running.values())):
+            for task in (*loops, *(r.leaving or r.loop for r in self._running.values())):
                 task.cancel()
             await asyncio.gather(*loops, return_exceptions=True)
             await self._db.close()
@@ -211,13 +237,15 @@ class Worker:
         for running in self._running.values():
             if running.loop.done():
                 running.loop.result()  # a pump never ends by itself: whatever it raised ends the process
+            if running.leaving and running.leaving.done():
+                running.leaving.result()
         self._directory.forget()
         rows = await self._db.read("SELECT id, name, kind, settings FROM channel WHERE enabled ORDER BY id")
         self._asked = await sim.asked(self._db)
         wanted = {row[0]: row for row in rows}
         for channel_id, running in list(self._running.items()):
-            if wanted.get(channel_id) != running.row:
-                await self._stop(channel_id, running)
+            if wanted.get(channel_id) != running.row and not running.leaving:
+                running.leaving = asyncio.create_task(self._leave(channel_id, running))
         for channel_id, row in wanted.items():
             if channel_id not in self._running:
                 await self._start(row)
@@ -231,19 +259,21 @@ class Worker:
         """Write down what changed, for `channel list` and `doctor` (channels §1.7)."""
         health = dict.fromkeys(self._told.keys() - wanted, Health("stopped"))
         health |= {i: blocked for i, (_, blocked) in self._blocked.items() if i in wanted}
-        for elsewhere in self._elsewhere():
-            self._told.pop(elsewhere, None)
-        health |= {
-            i: running.channel.health() for i, running in self._running.items() if i not in self._elsewhere()
-        }
+        for channel_id, running in self._running.items():
+            if running.elsewhere:
+                self._told.pop(channel_id, None)
+            else:
+                health[channel_id] = running.health
         for channel_id, told in health.items():
             if self._told.get(channel_id) != told:
-                await routing.tell_health(self._db, channel_id, told.state, told.cause, self._now())
+                await routing.tell_health(
+                    self._db, channel_id, told.state, told.cause, since=self._now(), until=told.until
+                )
                 self._told[channel_id] = told
-        for channel_id, running in self._running.items():
+        for channel_id, running in list(self._running.items()):
             channel = running.channel
-            up = channel.health().state in _TAKING
-            self.metrics.channel(channel.name, channel.counts, up=up)
+            now = running.health.state
+            self.metrics.channel(channel.name, channel.counts, now, up=now in state.TAKING)
             figures = channel.figures() | {"counts": dict(channel.counts)}
             if channel.counts and self._figures.get(channel_id) != figures:
                 await routing.tell_figures(self._db, channel_id, figures)
@@ -311,19 +341,23 @@ class Worker:
             spending.add_done_callback(self._spending.discard)
         return outcome
 
-    async def _stop(self, channel_id: int, running: _Running) -> None:
-        with suppress(TimeoutError):
-            async with asyncio.timeout(DRAIN_S):
-                await running.pump.drain()
-        await running.channel.stop()
-        running.loop.cancel()
-        del self._running[channel_id]
+    async def _leave(self, channel_id: int, running: _Running) -> None:
+        """Beside everything else: one channel's carrier that does not answer holds up no other's changes."""
+        try:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(DRAIN_S):
+                    await running.pump.drain()
+            await running.channel.stop()
+        finally:
+            running.loop.cancel()
+            del self._running[channel_id]
+            self._reload.set()  # what it is to be from now on is started
 
     async def _share_links(self) -> None:
         """Take and give up connections, so that each belongs to one process (CH-9)."""
         node_id = self.node.id
-        for channel_id, running in self._running.items():
-            if count := running.channel.traits.links:
+        for channel_id, running in list(self._running.items()):
+            if (count := running.channel.traits.links) and not running.leaving:
                 held = (
                     await links.share(self._db, channel_id, node_id, count, running.links)
                     if node_id is not None
@@ -333,19 +367,15 @@ class Worker:
                     running.channel.hold(held)
                     running.links = held
 
-    def _elsewhere(self) -> set[int]:
-        """Channels all of whose links are with other processes: those say how they are."""
-        return {i for i, r in self._running.items() if r.channel.traits.links and not r.links}
-
     async def _share_pools(self) -> None:
         tariff = await self._directory.tariff()
         await self._find_next_pools(tariff)
         pools = {pool: routes for routes, pool in tariff.pools.items()}
-        elsewhere = self._elsewhere()
-        sql = "SELECT id FROM channel WHERE id = ANY(%(ids)s) AND health->>'state' = ANY(%(taking)s)"
-        rows = await self._db.read(sql, ids=list(elsewhere), taking=list(_TAKING)) if elsewhere else []
-        here = {i for i, r in self._running.items() if r.channel.health().state in _TAKING}
-        healthy = frozenset(here.union(row[0] for row in rows))
+        told = [(i, r.health.state, r.health.cause) for i, r in self._running.items() if not r.elsewhere]
+        if elsewhere := [i for i, r in self._running.items() if r.elsewhere]:
+            sql = "SELECT id, health->>'state', health->>'cause' FROM channel WHERE id = ANY(%(ids)s)"
+            told += await self._db.read(sql, ids=elsewhere)
+        healthy = frozenset(i for i, now, cause in told if state.keeps(now, cause))
         simulators = [i for i, r in self._running.items() if r.channel.kind == "sim"]
         for channel_id, running in self._running.items():
             mine = pools_of(channel_id, tariff.routes, pools, healthy)

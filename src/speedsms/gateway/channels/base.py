@@ -193,10 +193,14 @@ class Capacity(Struct, frozen=True):
 
 
 class Health(Struct, frozen=True):
-    """starting, up, degraded, paused, down, blocked, draining or stopped, and why (channels §1.7)."""
+    """starting, up, degraded, paused, down, blocked, draining or stopped, and why (channels §1.7).
+
+    until: the end of a pause.
+    """
 
     state: str
     cause: str = ""
+    until: datetime | None = None
 
 
 class Sink(Protocol):
@@ -242,11 +246,17 @@ class Channel(Protocol):
         """Which of its links (0 … traits.links - 1) are ours now; those no longer named end by drain."""
 
     def capacity(self, now: float) -> Capacity: ...
+    def cuts(self, text: str, encoding: str, parts: int, /) -> int:
+        """How many parts it makes of a text of so many billed ones; each has a reference and a report."""
+
     def submit(self, out: Outgoing) -> asyncio.Future[Outcome]:
         """Begins at once; never raises, and the future never fails (CH-1)."""
 
     def matched(self, reference: str, key: str) -> None:
         """A report with this reference was found under that key."""
+
+    def reported(self, matched: int, strays: int) -> None:
+        """So many reports found their message, and so many hardly will any more."""
 
     def health(self) -> Health: ...
     def figures(self) -> dict[str, object]:

@@ -129,8 +129,14 @@ class Sim:
         free = min(self._settings.window - len(self._open), self._pace.free(now))
         return Capacity(max(0, free), 0.0 if free > 0 else self._pace.wait_s(now))
 
+    def cuts(self, _text: str, _encoding: str, parts: int, /) -> int:
+        return parts
+
     def matched(self, reference: str, key: str) -> None:
         """It has one form of reference."""
+
+    def reported(self, matched: int, strays: int) -> None:
+        """It knows what it says."""
 
     def figures(self) -> dict[str, object]:
         return {}

@@ -9,24 +9,32 @@ from collections import Counter, deque
 from collections.abc import Callable, Collection
 from datetime import datetime, timedelta
 from functools import partial
-from itertools import groupby, islice
+from itertools import groupby, islice, takewhile
 from operator import itemgetter
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import structlog
 
 from speedsms.contract.senders import Lane
 from speedsms.gateway import failpoint
-from speedsms.gateway.channels.base import Accepted, Channel, Outcome, Outgoing, Reason, Refused, Unknown
+from speedsms.gateway.channels.base import (
+    Accepted,
+    Channel,
+    Health,
+    Outcome,
+    Outgoing,
+    Reason,
+    Refused,
+    Unknown,
+)
 from speedsms.gateway.metrics import Metrics
 from speedsms.gateway.rules import state
-from speedsms.gateway.rules.pace import rest_s
+from speedsms.gateway.rules.pace import claim_rest_s, rest_s
 from speedsms.gateway.store import attempts
 from speedsms.gateway.store.attempts import GRACE, Claimed, Result, Taken
 from speedsms.gateway.store.db import Database, persist, settle_backend
 from speedsms.text import Encoding, split
 
-_REST_S: Final = (0.002, 0.006)  # after a claim: at least, at most
 _REPEAT: Final = timedelta(seconds=1)  # an attempt that a peer may see twice is made again (channels §1.8)
 _POLL_S: Final = 0.5  # beside the notification: scheduled messages come due without one
 _PAUSE_S: Final = (1.0, 30.0)  # first and longest pause after a throttle, doubling (SM-21)
@@ -35,8 +43,10 @@ _OTP_NEAR: Final = timedelta(seconds=60)  # so near its end an OTP does not wait
 _OTP_SEEN_S: Final = 60.0
 _OTP_RESERVE: Final = 0.2  # never given to other lanes while OTP traffic is about (channels §1.6)
 _MOST_DOUBTFUL: Final = 10_000
+_SLOW_S: Final = 0.5  # most answers come sooner
 
 _Long = dict[int, tuple[int, frozenset[int]]]
+_Entry = TypeVar("_Entry", bound=tuple[Any, ...])
 
 
 def outgoing(claimed: Claimed, concat_ref: int = 0, done: frozenset[int] = frozenset()) -> Outgoing:
@@ -72,12 +82,12 @@ def result_of(
         tries=claimed.tries,
         pool=claimed.pool,
         number=claimed.number,
-        parts=claimed.parts,
+        parts=claimed.made,
     )
     match outcome:
         case Accepted():
             result.post = True
-            result.references = _references(outcome, claimed.parts)
+            result.references = _references(outcome, claimed.made)
             if channel.traits.receipts == "none":
                 result.status = channel.traits.no_receipt_status
                 result.cause = "accepted" if result.status == state.DELIVERED else "no_receipt"
@@ -124,6 +134,12 @@ def _refused(
         result.status, result.cause, result.void = ruling.status, str(outcome.reason), True
 
 
+def _of_one_node(queue: deque[_Entry], most: int) -> tuple[int, list[_Entry]]:
+    """The node of the first entry (its second field), and what it has there: a statement is for one node."""
+    node_id, same = next(groupby(islice(queue, most), itemgetter(1)))
+    return node_id, list(same)
+
+
 class Recorder:
     """Writes outcomes in batches; what arrives while a commit is in flight goes in the next one."""
 
@@ -163,9 +179,8 @@ class Recorder:
                 await self._arrived.wait()
                 count = len(self._waiting)
                 while self._taken:  # before the ends of their messages, which take them out of flight
-                    node_id, same = next(groupby(islice(self._taken, self._batch), itemgetter(1)))
-                    settled = [taken for taken, _ in same]
-                    await attempts.settle(session, settled, node_id)
+                    node_id, settled = _of_one_node(self._taken, self._batch)
+                    await attempts.settle(session, [taken for taken, _ in settled], node_id)
                     for _ in settled:
                         self._taken.popleft()
                 if self._waiting:
@@ -178,8 +193,7 @@ class Recorder:
             await session.close()
 
     async def _record(self, session: Any) -> None:
-        node_id, same = next(groupby(islice(self._waiting, self._batch), itemgetter(1)))
-        batch = list(same)
+        node_id, batch = _of_one_node(self._waiting, self._batch)
         # Recording twice is harmless: only rows still in flight for this node are touched.
         started = asyncio.get_running_loop().time()
         await attempts.record(session, [result for result, _, _ in batch], node_id, self._now())
@@ -227,13 +241,18 @@ class Pump:
         self._batch = batch
         self._woken = asyncio.Event()
         self._blocked = False  # by the channel's capacity or by what is not recorded yet
+        self._freed = 0  # how often either gave way
         self._stopping = False
         self._ended = asyncio.Event()
         self._paused_at = self._paused_until = 0.0
+        self._pause_told = Health("paused")
         self._pause_s = _PAUSE_S[0]
         self._otp_seen = -_OTP_SEEN_S
         self._poll_s = _POLL_S
         self._unrecorded = 0  # parts
+        self._open: dict[
+            tuple[int, int], tuple[int, float]
+        ] = {}  # number and since when, until it is recorded
         self._outcomes: Counter[str] = Counter()  # since the last claim
         self._attempts: dict[tuple[int, int], Claimed] = {}
         self._doubtful: dict[tuple[int, int], tuple[Claimed, int]] = {}
@@ -244,7 +263,19 @@ class Pump:
     def wake(self) -> None:
         self._woken.set()
 
+    @property
+    def pause(self) -> Health | None:
+        """What the channel waits for, with the reason of refusal as its cause; None if it does not wait."""
+        waiting = asyncio.get_running_loop().time() < self._paused_until
+        return self._pause_told if waiting else None
+
+    def slow(self) -> list[int]:
+        """Numbers of messages whose outcome is long in coming: a receipt for one may be there already."""
+        since = asyncio.get_running_loop().time() - _SLOW_S
+        return [number for number, _ in takewhile(lambda x: x[1] < since, self._open.values())]
+
     def _unblock(self) -> None:
+        self._freed += 1
         if self._blocked:
             self._woken.set()
 
@@ -271,9 +302,7 @@ class Pump:
                 self._woken.clear()
                 began = clock()
                 more = await self._claim(session)
-                # A rest lets the next claim find more; the first message after a pause never waits for it.
-                # Under load it spares two thirds of the statements and costs a few milliseconds.
-                await asyncio.sleep(min(max(clock() - began, _REST_S[0]), _REST_S[1]))
+                await asyncio.sleep(claim_rest_s(clock() - began))
                 if not more:
                     await self._wait()
         finally:
@@ -310,10 +339,10 @@ class Pump:
         if self._blocked:
             self._poll_s = min(capacity.wait_s or _POLL_S, _POLL_S)
             return False
-        at = self._now()
+        at, freed = self._now(), self._freed
         lanes = self._lanes(most, clock)
         self._claiming = (session.backend, node_id, at)
-        rows = await attempts.claim(
+        claimed = await attempts.claim(
             session,
             channel_id=self._channel_id,
             node_id=node_id,
@@ -321,6 +350,7 @@ class Pump:
             lanes=lanes,
             at=at,
         )
+        rows = list(map(self._as_cut, claimed))
         long = await self._long(session, rows, at)
         self._claiming = None
         if rows:
@@ -334,6 +364,8 @@ class Pump:
             self._begin(row, node_id, long, now, began)
         # What only the reserve holds back goes on as soon as something is recorded.
         self._blocked = len(rows) >= lanes[-1][1] < most
+        if self._blocked and freed != self._freed:
+            self._woken.set()  # it was recorded while the claim ran, and may have been the last
         return len(rows) == most
 
     def _lanes(self, most: int, clock: float) -> list[tuple[int, int]]:
@@ -345,8 +377,12 @@ class Pump:
         urgent = (Lane.OTP, Lane.VOICE)
         return [(int(lane), most if lane in urgent else others) for lane in Lane]
 
+    def _as_cut(self, claimed: Claimed) -> Claimed:
+        made = self._channel.cuts(claimed.content, claimed.encoding, claimed.parts)
+        return claimed if made == claimed.made else claimed._replace(made=made)
+
     async def _long(self, session: Any, rows: list[Claimed], at: datetime) -> _Long:
-        several = [row for row in rows if row.parts > 1]
+        several = [row for row in rows if row.made > 1]
         if not several:
             return {}
         start = int(self._random() * 65536)
@@ -358,12 +394,13 @@ class Pump:
             self._otp_seen = began
         if self._node_id() != node_id:
             return  # declared dead meanwhile: the sweep has taken it over (CH-9)
-        self._unrecorded += claimed.parts
+        self._unrecorded += claimed.made
         forbidden = self._forbidden(claimed, now)
         if forbidden:
             self._put(claimed, node_id, forbidden, now)
             return
         self._attempts[claimed.message, claimed.attempt] = claimed
+        self._open[claimed.message, claimed.attempt] = claimed.number, began
         self._none_open.clear()
         try:
             failpoint.hit("S8")
@@ -411,12 +448,13 @@ class Pump:
 
     def _put(self, claimed: Claimed, node_id: int, outcome: Outcome, now: datetime) -> None:
         result = result_of(claimed, outcome, self._channel, self._next_pool(claimed.pool), now)
-        self._recorder.put(result, node_id, partial(self._recorded, claimed.parts))
+        self._recorder.put(result, node_id, partial(self._recorded, claimed))
         self._unblock()
         self._outcomes[result.event] += 1
 
-    def _recorded(self, parts: int) -> None:
-        self._unrecorded -= parts
+    def _recorded(self, claimed: Claimed) -> None:
+        self._unrecorded -= claimed.made
+        self._open.pop((claimed.message, claimed.attempt), None)
         self._unblock()
 
     def settle(self, message: int, attempt: int, part: int, outcome: Outcome) -> None:
@@ -426,10 +464,10 @@ class Pump:
         node_id = self._node_id()
         if claimed is None or node_id is None:
             return
-        if isinstance(outcome, Accepted) and part and claimed.parts > 1:
+        if isinstance(outcome, Accepted) and part and claimed.made > 1:
             key = (outcome.keys or outcome.references or ("",))[0]
             reference = (outcome.references or ("",))[0]
-            taken = Taken(message, attempt, claimed.number, part, claimed.parts, key, reference)
+            taken = Taken(message, attempt, claimed.number, part, claimed.made, key, reference)
             self._recorder.settle(taken, node_id)
         elif doubtful and not isinstance(outcome, Unknown):
             del self._doubtful[message, attempt]
@@ -464,6 +502,8 @@ class Pump:
         self._pause_s = min(self._pause_s * 2, _PAUSE_S[1])
         self._paused_at = asyncio.get_running_loop().time()
         self._paused_until = self._paused_at + pause_s
+        until = self._now() + timedelta(seconds=pause_s)
+        self._pause_told = Health(state.RULINGS[reason].pauses, str(reason), until)
         tell = self._log.error if state.RULINGS[reason].pause_s else self._log.warning
         tell(
             "channel paused",

@@ -1,7 +1,7 @@
 """Report: a receipt → stored → state, post or refund, outbox in one commit; then the peer is answered."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Final
 
@@ -20,7 +20,9 @@ _POLL_S: Final = 1.0
 class Reporter:
     """Gathers what channels report while a commit is in flight, and looks again at what waits.
 
-    matched: told the channel, the reference and the key of some reports that found their message.
+    matched: told the channel, the reference and the key of some reports that found their message. reported:
+    told how many of a channel found theirs, and how many hardly will. slow: (channel, number) of messages
+    that have waited for their answer for long.
     """
 
     def __init__(
@@ -28,12 +30,17 @@ class Reporter:
         db: Database,
         now: Callable[[], datetime],
         metrics: Metrics,
+        *,
         matched: Callable[[int, str, str], None],
+        reported: Callable[[int, int, int], None],
+        slow: Callable[[], Sequence[tuple[int, int]]],
     ) -> None:
         self._db = db
         self._now = now
         self._metrics = metrics
         self._matched = matched
+        self._reported = reported
+        self._slow = slow
         self._waiting: list[tuple[Receipt, asyncio.Future[None]]] = []
         self._arrived = asyncio.Event()
         self._parked_due = asyncio.Event()
@@ -78,7 +85,7 @@ class Reporter:
                 await self._arrived.wait()
                 batch, self._waiting = self._waiting[:BATCH], self._waiting[BATCH:]
                 failpoint.hit("S12")
-                applied = await reports.apply(session, [r for r, _ in batch], self._now())
+                applied = await reports.apply(session, [r for r, _ in batch], self._now(), self._slow())
                 failpoint.hit("S13")
                 for _, stored in batch:
                     if not stored.done():
@@ -102,6 +109,8 @@ class Reporter:
         for receipt, key in applied.matched:
             if receipt.keys:
                 self._matched(receipt.channel_id, receipt.reference, receipt.keys[key])
+        for channel_id in applied.found.keys() | applied.strays.keys():
+            self._reported(channel_id, applied.found[channel_id], applied.strays[channel_id])
         self._metrics.receipt("seen", applied.seen)
         self._metrics.receipt("parked", applied.parked)
         self._metrics.receipt("ended", applied.ended)
@@ -115,7 +124,7 @@ class Reporter:
         try:
             while True:
                 self._parked_due.clear()
-                applied = await reports.apply_parked(session, self._now(), BATCH)
+                applied = await reports.apply_parked(session, self._now(), BATCH, self._slow())
                 self._note(applied)
                 if applied.seen < BATCH:
                     try:

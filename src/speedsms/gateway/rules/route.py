@@ -4,7 +4,7 @@ At acceptance a message gets a pool: the set of routes that fit it. Which channe
 decided when a channel has a slot free.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -28,8 +28,12 @@ class Route:
     cost_vnd: int = 0
 
     @property
+    def standing(self) -> tuple[int, int]:
+        return self.priority, self.cost_vnd
+
+    @property
     def rank(self) -> tuple[int, int, int]:
-        return self.priority, self.cost_vnd, self.id
+        return *self.standing, self.id
 
     def fits(self, kind: str, sms_type: int, carrier: str, e164: str) -> bool:
         return (
@@ -63,24 +67,29 @@ def fitting(routes: Iterable[Route], kind: str, sms_type: int, carrier: str, e16
     return tuple(r.id for r in sorted(found, key=lambda r: r.rank))
 
 
+def turns(routes: Iterable[Route], healthy: Container[int]) -> dict[int, int]:
+    """When each healthy channel of some routes has its turn: 1 is now, 2 after those refuse; equals share."""
+    standings: list[tuple[int, int]] = []
+    found: dict[int, int] = {}
+    for route in sorted(routes, key=lambda r: r.rank):
+        if route.channel_id in healthy and route.channel_id not in found:
+            if route.standing not in standings:
+                standings.append(route.standing)
+            found[route.channel_id] = len(standings)
+    return found
+
+
 def pools_of(
-    channel_id: int, routes: Sequence[Route], pools: Mapping[int, tuple[int, ...]], healthy: frozenset[int]
+    channel_id: int, routes: Iterable[Route], pools: Mapping[int, tuple[int, ...]], healthy: frozenset[int]
 ) -> list[int]:
-    """The pools a channel may take from now: those where no better channel is healthy; equals share."""
+    """The pools a channel may take from now: those where no better channel is healthy."""
     by_id = {r.id: r for r in routes}
-    mine = []
-    for pool, ids in pools.items():
-        best: tuple[int, int] | None = None
-        for route in (by_id[i] for i in ids if i in by_id):
-            standing = (route.priority, route.cost_vnd)
-            if best is not None and standing > best:
-                break
-            if route.channel_id == channel_id:
-                mine.append(pool)
-                break
-            if route.channel_id in healthy:
-                best = standing
-    return mine
+    able = healthy | {channel_id}
+    return [
+        pool
+        for pool, ids in pools.items()
+        if turns((by_id[i] for i in ids if i in by_id), able).get(channel_id) == 1
+    ]
 
 
 def without(routes: Sequence[Route], ids: tuple[int, ...], channel_id: int) -> tuple[int, ...]:

@@ -108,25 +108,25 @@ class Ruling:
 
     waits: the same channel again, the try is not counted.
 
-    pauses: the channel as a whole waits. delays_s: when it is tried again there, one entry per try. route:
-    when the next route is taken; "if near" is for an OTP whose life is nearly over. Else it ends, with
-    `status`.
+    pauses: the state of the channel, which waits as a whole. delays_s: when it is tried again there, one
+    entry per try. route: when the next route is taken; "if near" is for an OTP whose life is nearly over.
+    Else it ends, with `status`.
     """
 
     status: int
     delays_s: tuple[float, ...] = ()
     waits: bool = False
-    pauses: bool = False
+    pauses: Literal["", "paused", "blocked"] = ""
     pause_s: float | None = None  # how long, where doubling from one second is too eager: a person is needed
     route: Literal["", "if near", "at once", "after tries", "once"] = ""
 
 
 RULINGS: Final[dict[str, Ruling]] = {
-    "throttled": Ruling(EXPIRED, waits=True, pauses=True, route="if near"),
-    "queue_full": Ruling(EXPIRED, waits=True, pauses=True, route="if near"),
+    "throttled": Ruling(EXPIRED, waits=True, pauses="paused", route="if near"),
+    "queue_full": Ruling(EXPIRED, waits=True, pauses="paused", route="if near"),
     "not_written": Ruling(EXPIRED, waits=True, route="at once"),
-    "auth": Ruling(EXPIRED, waits=True, pauses=True, pause_s=300.0, route="at once"),
-    "no_balance": Ruling(EXPIRED, waits=True, pauses=True, pause_s=300.0, route="at once"),
+    "auth": Ruling(EXPIRED, waits=True, pauses="blocked", pause_s=300.0, route="at once"),
+    "no_balance": Ruling(EXPIRED, waits=True, pauses="paused", pause_s=300.0, route="at once"),
     "peer_error": Ruling(CONGESTION, (1.0, 5.0, 30.0), route="after tries"),
     "sender_refused": Ruling(REJECTED, route="at once"),
     "content_refused": Ruling(REJECTED, route="at once"),
@@ -142,6 +142,19 @@ RULINGS: Final[dict[str, Ruling]] = {
     "failed": Ruling(NO_DETAIL, route="once"),
 }
 
+TAKING: Final = ("up", "degraded")  # states in which a channel takes messages (channels §1.7)
+
+
+def keeps(channel: str, cause: str) -> bool:
+    """Whether a channel in this state keeps the messages that come first to it, or the next route has them.
+
+    What a throttled one is asked to slow down with waits in its place for seconds (SM-21). Any other pause
+    sends a refused message on at once, so the next ones need not be refused first (channels §1.4).
+    """
+    ruling = RULINGS.get(cause) if channel == "paused" else None
+    return channel in TAKING or (ruling is not None and ruling.route == "if near")
+
+
 # Seconds until an unknown attempt gets its one successor, by lane; None: never (channels §1.8).
 _UNKNOWN_S: Final[dict[int, float | None]] = {0: 5.0, 1: 35.0, 2: 120.0, 3: None}
 
@@ -150,13 +163,3 @@ def unknown_look(lane: int, now: datetime, end: datetime) -> datetime:
     """When an unknown attempt is looked at again: by its lane's policy, else at the end of life."""
     delay_s = _UNKNOWN_S[lane]
     return end if delay_s is None else min(now + timedelta(seconds=delay_s), end)
-
-
-def is_final(tp_status: int) -> bool:
-    """0 to 31 and 64 to 127 end a message; 32 to 63 say that the carrier is still trying (ST-2)."""
-    return tp_status < 32 or tp_status >= 64
-
-
-def folded(tp_status: int) -> int:
-    """A carrier's own TP-Status as we report it: every kind of *done* is 0 (channels §2)."""
-    return DELIVERED if tp_status < 32 else tp_status

@@ -7,7 +7,7 @@ from typing import Final, NamedTuple
 from msgspec import Struct
 
 from speedsms.gateway.store.columns import column, each, sparse, tame
-from speedsms.gateway.store.db import Connection, fetch, within
+from speedsms.gateway.store.db import Connection, Lock, fetch, within
 
 GRACE: Final = timedelta(minutes=10)  # after its life a message waits this long for a late receipt (ST-6)
 ORPHAN_LIFE: Final = timedelta(hours=72)  # SM-33: so long after its life a message is still looked for
@@ -37,6 +37,7 @@ class Claimed(NamedTuple):
     opted_out: bool
     ended: bool  # a late report ended it while it waited for another attempt
     moved: bool  # it is no longer in the pool that it was accepted for
+    made: int  # parts that the channel makes of it, which may cut otherwise than it was billed
 
 
 # Lanes are taken in the order given, each by its own index range, so an OTP never waits behind bulk. Rows are
@@ -65,7 +66,7 @@ SELECT d.message, d.attempt + 1, d.tries, d.account_id, d.lane, d.pool, d.due, d
         AND s.number = m.number),
     d.attempt > 0 AND EXISTS (
         SELECT FROM final n WHERE n.account_id = d.account_id AND n.message = d.message),
-    d.pool <> m.pool
+    d.pool <> m.pool, q.parts
 FROM d
 JOIN message m ON m.account_id = d.account_id AND m.id = d.message
 JOIN request q ON q.tran_id = tran_id_of(d.message >> 7) AND q.id = d.message >> 7
@@ -122,7 +123,8 @@ class Result(Struct):
     event: the kind of the row in `event`. post, void: the message's hold ends so. status: the message is
     final. again: it returns to the queue of `pool` at that time, `tries` of its tries counted, and with the
     same attempt number if repeat. look: it is looked at again then. late: the answer to an unknown attempt.
-    references: (part, key, reference) of what the peer took, of a message of `parts` to `number`.
+    references: (part, key, reference) of what the peer took, of a message of `parts` to `number`. parts: as
+    the channel cuts it; 0: as it was billed, where nobody knows.
     """
 
     message: int
@@ -143,7 +145,7 @@ class Result(Struct):
     late: bool = False
     test: bool = False
     number: int = 0
-    parts: int = 1
+    parts: int = 0
     references: tuple[tuple[int, str, str], ...] = ()
 
 
@@ -151,18 +153,28 @@ class Result(Struct):
 # its own in `flight` and changes nothing (CH-9). Most batches hold nothing but accepted messages; the parts
 # of the statement that requeue, give money back, look again or name references are put in where they are
 # needed, because every part costs its start-up on each batch.
-_RECORD: Final = f"""
+_OUTCOMES: Final = f"""
 WITH x AS MATERIALIZED (
     SELECT message, attempt, account_id, price_vnd, event, coalesce(detail, '') AS detail, post, void,
-        status, coalesce(cause, '') AS cause, again, pool, tries, repeat, look, test
+        status, coalesce(cause, '') AS cause, again, pool, tries, repeat, look, test, parts
     FROM unnest({each("message", "bigint")}, {each("attempt", "smallint")}, {each("account", "int")},
         {each("price", "int")}, {each("event", "text")}, {each("detail", "text")},
         {each("post", "bool")}, {each("void", "bool")}, {each("status", "smallint")},
         {each("cause", "text")}, {each("again", "timestamptz")}, {each("pool", "smallint")},
         {each("tries", "smallint")}, {each("repeat", "bool")}, {each("look", "timestamptz")},
-        {each("test", "bool")})
+        {each("test", "bool")}, {each("parts", "smallint")})
     AS x(message, attempt, account_id, price_vnd, event, detail, post, void, status, cause, again, pool,
-        tries, repeat, look, test)),
+        tries, repeat, look, test, parts)),
+"""
+# Nearly every batch under load is this: one part each, taken by the peer. Half of the columns say it all.
+_TAKEN: Final = f"""
+WITH x AS MATERIALIZED (
+    SELECT message, attempt, account_id, price_vnd, 'sent' AS event, '' AS detail, true AS post,
+        false AS void, test, number, key, reference
+    FROM unnest({each("message", "bigint")}, {each("attempt", "smallint")}, {each("account", "int")},
+        {each("price", "int")}, {each("test", "bool")}, {each("number", "bigint")}, {each("key", "text")},
+        {each("reference", "text")})
+    AS x(message, attempt, account_id, price_vnd, test, number, key, reference)),
 """
 _FLIGHT: Final = "f.channel_id, f.lane, f.started_at, f.expires_at"
 _GONE: Final = f"""
@@ -242,18 +254,25 @@ _REFERENCES: Final = f""",
 into_reference AS ({_INTO_REFERENCE}
     SELECT o.message, r.number, o.expires_at + %(orphan)s, o.channel_id, o.account_id, o.attempt, r.part,
         r.parts, o.test, coalesce(r.key, ''), coalesce(r.reference, '')
-    FROM {_NAMED} JOIN o ON o.message = r.message AND o.attempt = r.attempt
-    ON CONFLICT (message, attempt, part) WHERE parts > 1 DO NOTHING)
+    FROM {{}})
+"""
+_OF_PARTS: Final = f"""
+{_NAMED} JOIN o ON o.message = r.message AND o.attempt = r.attempt
+ON CONFLICT (message, attempt, part) WHERE parts > 1 DO NOTHING
+"""
+_OF_ONE_PART: Final = """
+o CROSS JOIN LATERAL (
+    SELECT o.number, 1, 1, o.key, o.reference WHERE o.key IS NOT NULL) r(number, part, parts, key, reference)
 """
 # Every part of an unknown attempt that the peer has not named may be what an unmatched receipt is about.
 _DOUBT: Final = """,
 into_doubt AS (
     INSERT INTO doubt
-    SELECT o.channel_id, m.number, o.account_id, o.message, o.attempt, p.part, q.parts,
+    SELECT o.channel_id, m.number, o.account_id, o.message, o.attempt, p.part, coalesce(o.parts, q.parts),
         o.expires_at + %(orphan)s
     FROM o JOIN message m ON m.account_id = o.account_id AND m.id = o.message
     JOIN request q ON q.tran_id = tran_id_of(o.message >> 7) AND q.id = o.message >> 7
-    CROSS JOIN LATERAL generate_series(1, q.parts) AS p(part)
+    CROSS JOIN LATERAL generate_series(1, coalesce(o.parts, q.parts)) AS p(part)
     WHERE o.event = 'unknown' AND NOT EXISTS (
         SELECT FROM reference r
         WHERE r.message = o.message AND r.attempt = o.attempt AND r.part = p.part AND r.parts > 1)
@@ -266,29 +285,7 @@ cleared AS (
 """
 
 
-# Nearly every batch under load is this: one part each, taken by the peer. It needs half of the columns.
-_TAKEN: Final = f"""
-WITH x AS MATERIALIZED (
-    SELECT message, attempt, account_id, price_vnd, test, number, key, coalesce(reference, '') AS reference
-    FROM unnest({each("message", "bigint")}, {each("attempt", "smallint")}, {each("account", "int")},
-        {each("price", "int")}, {each("test", "bool")}, {each("number", "bigint")}, {each("key", "text")},
-        {each("reference", "text")})
-    AS x(message, attempt, account_id, price_vnd, test, number, key, reference)),
-o AS MATERIALIZED (
-    SELECT x.*, {_FLIGHT}
-    FROM x JOIN flight f ON f.message = x.message AND f.attempt = x.attempt AND %(node)s IN (f.node_id, 0)),
-into_event AS (
-    INSERT INTO event SELECT account_id, message, %(at)s, 'sent', attempt, channel_id, NULL, started_at, ''
-    FROM o),
-moved AS (
-    INSERT INTO transfer SELECT account_id, message, 1, 3, 3, 4, price_vnd, %(at)s FROM o WHERE NOT test
-    ON CONFLICT DO NOTHING),
-into_reference AS ({_INTO_REFERENCE}
-    SELECT message, number, expires_at + %(orphan)s, channel_id, account_id, attempt, 1, 1, test, key,
-        reference
-    FROM o WHERE key IS NOT NULL)
-SELECT count(*) FROM o
-"""
+_RECORD_TAKEN: Final = f"{_TAKEN}{_STAYS}{_EVENTS}{_REFERENCES.format(_OF_ONE_PART)}SELECT count(*) FROM o"
 
 
 def _only_taken(results: Sequence[Result]) -> bool:
@@ -314,47 +311,11 @@ def _taken_columns(results: Sequence[Result]) -> dict[str, object]:
         "number": column(r.number for r in results),
         "key": sparse(key and tame(key) for _, key, _ in references),
         "reference": sparse(name and tame(name) for _, _, name in references),
-        "orphan": ORPHAN_LIFE,
     }
 
 
-def _record_statement(results: Sequence[Result]) -> str:
-    """The parts of the statement that this batch needs; about a dozen texts in all, each prepared once."""
-    final = [r.status is not None for r in results]
-    again = any(r.again for r in results)
-    if any(r.look for r in results) or (any(final) and not all(final)) or again:
-        where = _MIXED
-    else:
-        where = _GONE if all(final) else _STAYS
-    rung = any(final)
-    return "".join(
-        (
-            _RECORD,
-            where,
-            _EVENTS,
-            _ENDED if rung else "",
-            _AGAIN if again else "",
-            _BACK if any(r.void for r in results) else "",
-            _REFERENCES if any(r.references for r in results) else "",
-            _DOUBT if any(r.event == "unknown" for r in results) else "",
-            _CLEAR if any(r.late for r in results) else "",
-            "SELECT count(*), (SELECT count(*) FROM rung) FROM o" if rung else "SELECT count(*) FROM o",
-        )
-    )
-
-
-async def record(connection: Connection, results: Sequence[Result], node_id: int, at: datetime) -> int:
-    """Write what became of attempts that `node_id` started; how many were still its own.
-
-    Node 0 is the sweep, which may touch what any node started.
-    """
-    if _only_taken(results):
-        rows = await fetch(connection, _TAKEN, _taken_columns(results) | {"at": at, "node": node_id})
-        return int(rows[0][0])
-    sql = _record_statement(results)
-    params: dict[str, object] = {
-        "at": at,
-        "node": node_id,
+def _columns(results: Sequence[Result]) -> dict[str, object]:
+    return {
         "message": column(r.message for r in results),
         "attempt": column(r.attempt for r in results),
         "account": column(r.account_id for r in results),
@@ -371,11 +332,47 @@ async def record(connection: Connection, results: Sequence[Result], node_id: int
         "repeat": column(r.repeat for r in results),
         "look": sparse(r.look for r in results),
         "test": column(r.test for r in results),
+        "parts": sparse(r.parts or None for r in results),
     }
+
+
+def _record_statement(results: Sequence[Result]) -> str:
+    """The parts of the statement that this batch needs; about a dozen texts in all, each prepared once."""
+    final = [r.status is not None for r in results]
+    again = any(r.again for r in results)
+    if any(r.look for r in results) or (any(final) and not all(final)) or again:
+        where = _MIXED
+    else:
+        where = _GONE if all(final) else _STAYS
+    rung = any(final)
+    return "".join(
+        (
+            _OUTCOMES,
+            where,
+            _EVENTS,
+            _ENDED if rung else "",
+            _AGAIN if again else "",
+            _BACK if any(r.void for r in results) else "",
+            _REFERENCES.format(_OF_PARTS) if any(r.references for r in results) else "",
+            _DOUBT if any(r.event == "unknown" for r in results) else "",
+            _CLEAR if any(r.late for r in results) else "",
+            "SELECT count(*), (SELECT count(*) FROM rung) FROM o" if rung else "SELECT count(*) FROM o",
+        )
+    )
+
+
+async def record(connection: Connection, results: Sequence[Result], node_id: int, at: datetime) -> int:
+    """Write what became of attempts that `node_id` started; how many were still its own.
+
+    Node 0 is the sweep, which may touch what any node started.
+    """
+    if _only_taken(results):
+        sql, params = _RECORD_TAKEN, _taken_columns(results)
+    else:
+        sql, params = _record_statement(results), _columns(results)
     if "r_message" in sql:
         params |= _named(results)
-    if "orphan" in sql:
-        params["orphan"] = ORPHAN_LIFE
+    params |= {"at": at, "node": node_id, "orphan": ORPHAN_LIFE}
     rows = await fetch(connection, sql, params)
     return int(rows[0][0])
 
@@ -427,12 +424,13 @@ async def settle(connection: Connection, taken: Sequence[Taken], node_id: int) -
 
 
 # A message's concatenation reference is one more than the last of its number, so that no two live messages to
-# a phone share one (channels §3.9). Parts taken in an earlier attempt count for the new one (CH-8); of a part
-# that went twice, the later one.
+# a phone share one (channels §3.9). Parts taken in an earlier attempt count for the new one (CH-8), unless
+# the channel's settings have it cut otherwise since; of a part that went twice, the later one.
 _LONG: Final = """
 WITH x AS MATERIALIZED (
-    SELECT * FROM unnest(%(message)s::bigint[], %(number)s::bigint[], %(attempt)s::smallint[])
-    AS x(message, number, attempt)),
+    SELECT * FROM unnest(%(message)s::bigint[], %(number)s::bigint[], %(attempt)s::smallint[],
+        %(parts)s::smallint[])
+    AS x(message, number, attempt, parts)),
 made AS (
     INSERT INTO concat
     SELECT x.message, x.number, (coalesce(
@@ -443,7 +441,8 @@ made AS (
     RETURNING message, ref),
 kept AS (
     UPDATE reference r SET attempt = x.attempt FROM x
-    WHERE r.message = x.message AND r.parts > 1 AND r.channel_id = %(channel)s AND NOT EXISTS (
+    WHERE r.message = x.message AND r.parts > 1 AND r.parts = x.parts AND r.channel_id = %(channel)s
+        AND NOT EXISTS (
         SELECT FROM reference n WHERE n.message = r.message AND n.part = r.part AND n.parts > 1
             AND n.channel_id = r.channel_id AND n.attempt > r.attempt)
     RETURNING r.message, r.part),
@@ -455,7 +454,6 @@ SELECT x.message, coalesce(made.ref, c.ref),
     ARRAY(SELECT part::int FROM kept WHERE kept.message = x.message)
 FROM x LEFT JOIN made USING (message) LEFT JOIN concat c ON c.message = x.message
 """
-_CONCAT_LOCK: Final = 7304
 
 
 async def long_messages(
@@ -463,7 +461,7 @@ async def long_messages(
 ) -> dict[int, tuple[int, frozenset[int]]]:
     """Concatenation reference and parts done, by message. start: where a number's first reference begins."""
     async with within(connection):
-        await fetch(connection, f"SELECT pg_advisory_xact_lock({_CONCAT_LOCK})")
+        await fetch(connection, f"SELECT pg_advisory_xact_lock({Lock.CONCAT}, 0)")
         rows = await fetch(
             connection,
             _LONG,
@@ -471,6 +469,7 @@ async def long_messages(
                 "message": [c.message for c in claimed],
                 "number": [c.number for c in claimed],
                 "attempt": [c.attempt for c in claimed],
+                "parts": [c.made for c in claimed],
                 "start": start,
                 "channel": channel_id,
                 "at": at,

@@ -8,6 +8,7 @@ Everything else the driver raises is a bug of ours and stays as it is.
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager, suppress
+from enum import IntEnum
 from typing import Any, Self, TypeAlias
 
 import psycopg
@@ -37,6 +38,16 @@ _AWAY = (
     pg.ReadOnlySqlTransaction,
     pg.TooManyConnections,
 )
+
+
+class Lock(IntEnum):
+    """Classes of advisory locks, all there are beside `migrate.ONE_RUNNER`, and what the second key names."""
+
+    NODE = 7302  # a node, as long as it lives
+    OUTBOX = 7303  # a shard of the outbox
+    CONCAT = 7304  # 0: who gives out concatenation references
+    INCOMING = 7305  # the parts of one long incoming message
+    LISTENERS = 7306  # an account, whose listeners are counted
 
 
 class DatabaseAway(Exception):  # noqa: N818 - it names a state of the world, not a mistake

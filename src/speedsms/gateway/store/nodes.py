@@ -13,13 +13,12 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Final
 
-from speedsms.gateway.store.db import CommitUnknown, Connection, Database, DatabaseAway, fetch, persist
+from speedsms.gateway.store.db import CommitUnknown, Connection, Database, DatabaseAway, Lock, fetch, persist
 
 LEASE_S: Final = 30
 _RENEW_S: Final = 2
 QUIET_S: Final = 5  # not renewed for so long and its lock free: the process is gone
 _MARGIN_S: Final = 10  # a process stopped and resumed must not start anything with what is left
-LOCK_CLASS: Final = 7302
 
 
 def session_name(node_id: int) -> str:
@@ -68,7 +67,7 @@ class Node:
     async def _take_place(self, session: Connection) -> None:
         if self._number is not None and await self._renewed(session):
             await fetch(
-                session, "SELECT pg_advisory_lock(%(lock)s, %(id)s)", {"lock": LOCK_CLASS, "id": self._number}
+                session, "SELECT pg_advisory_lock(%(lock)s, %(id)s)", {"lock": Lock.NODE, "id": self._number}
             )
             return
         asked = self._clock()
@@ -81,7 +80,7 @@ class Node:
                 "host": socket.gethostname(),
                 "pid": os.getpid(),
                 "lease": LEASE_S,
-                "lock": LOCK_CLASS,
+                "lock": Lock.NODE,
             },
         )
         self._number, self._until = rows[0][0], asked + LEASE_S

@@ -1,10 +1,11 @@
 """What carriers say later: matched, folded over parts, ended, or parked — a batch at a time (design §7)."""
 
+from collections import Counter
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Final
 
-from msgspec import Struct
+from msgspec import Struct, field
 
 from speedsms.gateway.store.attempts import GRACE
 from speedsms.gateway.store.columns import column, each, sparse, tame
@@ -61,8 +62,8 @@ WITH x AS MATERIALIZED (
 # named: the parts that each receipt may be about. An id is looked for on its channel, with its number, while
 # it is young enough; carriers use ids again (channels §3.11). chosen: where several fit, the one that is not
 # final, if only one is; else the last of them, which this receipt repeats. A receipt that finds nothing is
-# given back to be parked, and so is one for a message that is final already, when it is looked at first: its
-# id may have been given again, to a message whose answer is not written yet.
+# given back to be parked, and so is one for a message that is final already, when it is looked at first and
+# as long as a message to its number has not got its answer: its id may have been given again, to that one.
 #
 # A message is as good as its worst part: one failed part ends it at once, else all parts must be done (ST-4),
 # in whichever attempt each of them was.
@@ -171,7 +172,10 @@ temporary AS (
             SELECT e.status FROM event e WHERE e.account_id = late.account_id AND e.message = late.about
                 AND e.kind = 'temporary' ORDER BY e.at DESC LIMIT 1)
     ORDER BY about, received_at DESC),
-again AS (SELECT n FROM late WHERE ends AND NOT test AND rule > 0 AND received_at > %(fresh)s),
+again AS (
+    SELECT n FROM late WHERE ends AND NOT test AND rule > 0 AND (
+        received_at > %(fresh)s OR (channel_id, phone) IN (
+            SELECT * FROM unnest(%(slow_channel)s::int[], %(slow_number)s::bigint[])))),
 into_event AS (
     INSERT INTO event (account_id, message, at, kind, attempt, channel_id, status, started_at, detail)
     SELECT account_id, about, %(at)s, 'temporary', try, channel_id, status, peer_time, cause FROM temporary
@@ -204,14 +208,16 @@ into_outbox AS (
 _ANSWER: Final = """
 SELECT (SELECT count(*) FROM x), (SELECT count(*) FROM ended),
     ARRAY(SELECT n FROM x WHERE n <> ALL(ARRAY(SELECT n FROM chosen)) UNION ALL SELECT n FROM again),
-    ARRAY(SELECT n * 8 + rule FROM f WHERE rule > 0 LIMIT 20),
-    CASE WHEN EXISTS (SELECT FROM into_outbox) THEN pg_notify('outbox', '') END
+    CASE WHEN EXISTS (SELECT FROM into_outbox) THEN pg_notify('outbox', '') END,
 """
+_BY_WHICH_KEY: Final = "ARRAY(SELECT n * 8 + rule FROM f WHERE rule > 0 LIMIT 20)"
+_OF_WHICH_CHANNEL: Final = "ARRAY(SELECT channel_id FROM f WHERE n NOT IN (SELECT n FROM again))"
 _MATCHED: Final = """,
-gone AS (DELETE FROM receipt WHERE id = ANY(ARRAY(SELECT n FROM chosen)))
+gone AS (
+    DELETE FROM receipt WHERE id = ANY(ARRAY(SELECT n FROM chosen WHERE n NOT IN (SELECT n FROM again))))
 """
-_APPLY_NEW: Final = _FROM_PEERS + _APPLY + _ANSWER
-_APPLY_PARKED: Final = _FROM_PARKED + _APPLY + _MATCHED + _ANSWER
+_APPLY_NEW: Final = _FROM_PEERS + _APPLY + _ANSWER + _BY_WHICH_KEY
+_APPLY_PARKED: Final = _FROM_PARKED + _APPLY + _MATCHED + _ANSWER + _OF_WHICH_CHANNEL
 # A mapping may come as late as an answer: until then a receipt is looked at every few seconds, then rarely.
 _LATER: Final = f"""
 %(at)s + CASE WHEN %(at)s - received_at < interval '{_ANSWER_S:.0f} seconds'
@@ -231,13 +237,20 @@ AS x(channel_id, reference, keys, number, message, attempt, part, parts, whole, 
     received_at, due)
 RETURNING due
 """
-_PARK_AGAIN: Final = f"UPDATE receipt SET due = {_LATER} WHERE id = ANY(%(ids)s) RETURNING due"
+# A stray is told once, at its first look after the last answer that could name it: the next one comes when it
+# is half as old again.
+_PARK_AGAIN: Final = f"""
+UPDATE receipt SET due = {_LATER} WHERE id = ANY(%(ids)s)
+RETURNING due, channel_id, %(at)s - received_at >= interval '{_ANSWER_S:.0f} seconds'
+    AND %(at)s - received_at < interval '{1.5 * _ANSWER_S:.0f} seconds'
+"""
 
 
 class Applied(Struct, frozen=True):
     """seen: receipts looked at; ended: messages made final; parked: kept, the first until next_due.
 
-    matched: a few that were found by a key of theirs, and which of their keys it was.
+    matched: a few that were found by a key of theirs, and which of their keys it was. found: how many of each
+    channel found their message; strays: how many have waited for it so long that they hardly will.
     """
 
     seen: int
@@ -245,6 +258,8 @@ class Applied(Struct, frozen=True):
     parked: int
     next_due: datetime | None
     matched: tuple[tuple[Receipt, int], ...] = ()
+    found: Counter[int] = field(default_factory=Counter)
+    strays: Counter[int] = field(default_factory=Counter)
 
 
 # A plan made while the tables are empty must be one for full ones too: no bitmap of all that a channel has.
@@ -260,9 +275,11 @@ def _keys(receipt: Receipt) -> str:
     return "\x1e".join(map(tame, receipt.keys or (receipt.reference,)))
 
 
-def _window(at: datetime) -> dict[str, object]:
-    """Between which messages a receipt may look, and since when it counts as just come."""
+def _window(at: datetime, slow: Sequence[tuple[int, int]]) -> dict[str, object]:
+    """Between which messages a receipt may look, and since when, or beside what, it may be an early one."""
     return {
+        "slow_channel": [channel_id for channel_id, _ in slow],
+        "slow_number": [number for _, number in slow],
         "at": at,
         "oldest": first_message(at - _REFERENCE_LIFE),
         "newest": first_message(at + _TOMORROW),
@@ -270,13 +287,19 @@ def _window(at: datetime) -> dict[str, object]:
     }
 
 
-async def apply(connection: Connection, receipts: Sequence[Receipt], at: datetime) -> Applied:
-    """Store and apply receipts; after it returns the peer may be answered."""
+async def apply(
+    connection: Connection, receipts: Sequence[Receipt], at: datetime, slow: Sequence[tuple[int, int]] = ()
+) -> Applied:
+    """Store and apply receipts; after it returns the peer may be answered.
+
+    slow: (channel, number) of messages that have waited for their answer for longer than a first look.
+    """
     now = [r for r in receipts if r.due <= at]
     parked = [r for r in receipts if r.due > at]
     ended, matched = 0, tuple[tuple[Receipt, int], ...]()
+    found = Counter(r.channel_id for r in now)
     if now:
-        params = _window(at) | {
+        params = _window(at, slow) | {
             "channel": column(r.channel_id for r in now),
             "keys": column(map(_keys, now)),
             "number": sparse(r.number for r in now),
@@ -290,10 +313,12 @@ async def apply(connection: Connection, receipts: Sequence[Receipt], at: datetim
             "peer_time": sparse(r.peer_time for r in now),
             "received": column(r.received_at for r in now),
         }
-        ((_, ended, unmatched, found, _),) = await fetch(connection, _APPLY_NEW, params)
-        parked += [now[n - 1] for n in unmatched]
-        matched = tuple((now[n // 8 - 1], n % 8 - 1) for n in found)
-    return Applied(len(receipts), ended, len(parked), await _park(connection, parked, at), matched)
+        ((_, ended, unmatched, _, rules),) = await fetch(connection, _APPLY_NEW, params)
+        early = [now[n - 1] for n in unmatched]
+        found.subtract(r.channel_id for r in early)
+        parked += early
+        matched = tuple((now[n // 8 - 1], n % 8 - 1) for n in rules)
+    return Applied(len(receipts), ended, len(parked), await _park(connection, parked, at), matched, found)
 
 
 async def _park(connection: Connection, receipts: Sequence[Receipt], at: datetime) -> datetime | None:
@@ -321,14 +346,18 @@ async def _park(connection: Connection, receipts: Sequence[Receipt], at: datetim
     return min((row[0] for row in rows), default=None)
 
 
-async def apply_parked(connection: Connection, at: datetime, most: int) -> Applied:
+async def apply_parked(
+    connection: Connection, at: datetime, most: int, slow: Sequence[tuple[int, int]] = ()
+) -> Applied:
     """Look again at receipts that are due."""
     async with within(connection):
-        ((seen, ended, unmatched, _, _),) = await fetch(
-            connection, _APPLY_PARKED, _window(at) | {"most": most}
+        ((seen, ended, unmatched, _, channels),) = await fetch(
+            connection, _APPLY_PARKED, _window(at, slow) | {"most": most}
         )
         rows = await fetch(connection, _PARK_AGAIN, {"at": at, "ids": unmatched}) if unmatched else []
-    return Applied(seen, ended, len(rows), min((row[0] for row in rows), default=None))
+    next_due = min((row[0] for row in rows), default=None)
+    strays = Counter(channel_id for _, channel_id, stray in rows if stray)
+    return Applied(seen, ended, len(rows), next_due, found=Counter(channels), strays=strays)
 
 
 # An attempt without answer has no id, so this is the only way its receipt can find it: exactly one part to

@@ -132,14 +132,17 @@ async def channel(connection: Connection, name: str) -> ChannelRow:
     return known[name]
 
 
-async def tell_health(db: Database, channel_id: int, state: str, cause: str, since: datetime) -> None:
+async def tell_health(
+    db: Database, channel_id: int, state: str, cause: str, *, since: datetime, until: datetime | None
+) -> None:
     """What a running worker says of a channel."""
     health = {
         "state": state,
         **({"cause": cause} if cause else {}),
         "since": since.isoformat(timespec="seconds"),
+        **({"until": until.isoformat(timespec="milliseconds")} if until else {}),
     }
-    sql = "UPDATE channel SET health = health - 'cause' || %(health)s WHERE id = %(id)s"
+    sql = "UPDATE channel SET health = health - 'cause' - 'until' || %(health)s WHERE id = %(id)s"
     await db.execute(sql, health=Jsonb(health), id=channel_id)
 
 

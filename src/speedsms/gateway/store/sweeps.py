@@ -6,8 +6,8 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from speedsms.gateway.store.attempts import GRACE, ORPHAN_LIFE
-from speedsms.gateway.store.db import Connection, Database, fetch
-from speedsms.gateway.store.nodes import LEASE_S, LOCK_CLASS, QUIET_S, session_name
+from speedsms.gateway.store.db import Connection, Database, Lock, fetch
+from speedsms.gateway.store.nodes import LEASE_S, QUIET_S, session_name
 from speedsms.gateway.store.reports import Receipt
 
 SWEEPER: Final = 0  # the node id under which the sweep records
@@ -57,7 +57,7 @@ async def dead_nodes(connection: Connection) -> list[int]:
         " OR lease_until < now() + make_interval(secs => %(quiet)s)"
         " AND pg_try_advisory_xact_lock(%(lock)s, id)"
         " ORDER BY id FOR UPDATE SKIP LOCKED",
-        {"lock": LOCK_CLASS, "quiet": LEASE_S - QUIET_S},
+        {"lock": Lock.NODE, "quiet": LEASE_S - QUIET_S},
     )
     return [row[0] for row in rows]
 

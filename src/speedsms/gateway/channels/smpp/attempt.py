@@ -66,7 +66,7 @@ class Attempt:
         self._taken[part.number] = (reference, key)
         whole = not (self.open or self._waiting or self._unknown or self.refusal)
         if whole and self.outcome.done():  # the last answer that was missing
-            number = 0 if len(self.out.parts) > 1 else part.number
+            number = part.number if self._alone else 0
             self._settle(self.out.message, self.out.attempt, number, self._accepted())
         elif not whole or self.outcome.done():
             self._settle(self.out.message, self.out.attempt, part.number, Accepted((reference,), (key,)))

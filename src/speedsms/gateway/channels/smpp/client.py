@@ -113,6 +113,9 @@ class Smpp:
             return Capacity(0, max((waiting - ahead + 1) / rate, self._traffic.pace.wait_s(now)))
         return Capacity(min(free, ahead - waiting))
 
+    def cuts(self, text: str, encoding: str, parts: int, /) -> int:
+        return submit.count(text, encoding, parts, self._settings)
+
     def submit(self, out: Outgoing) -> asyncio.Future[Outcome]:
         outcome: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
         ready = self._ready()
@@ -126,14 +129,16 @@ class Smpp:
         elif not parts:
             outcome.set_result(Accepted())  # an earlier attempt has brought them all there
         else:
-            self._choose(ready, out).put(Attempt(out, parts, outcome, self._traffic.settle))
+            self._choose(ready, out, several=len(parts) + len(out.done) > 1).put(
+                Attempt(out, parts, outcome, self._traffic.settle)
+            )
         return outcome
 
-    def _choose(self, ready: list[Connection], out: Outgoing) -> Connection:
+    def _choose(self, ready: list[Connection], out: Outgoing, *, several: bool) -> Connection:
         """Several parts: by the message, so that a later attempt takes the same link (CH-8). One: in turn."""
         if len(ready) == 1:
             return ready[0]
-        if len(out.parts) > 1:
+        if several:
             binds = self._settings.binds
             chain = ((out.message + i) % binds for i in range(binds))
             links = (self._links[index][0] for index in chain if index in self._links)
@@ -150,6 +155,9 @@ class Smpp:
 
     def matched(self, reference: str, key: str) -> None:
         self._traffic.matched(reference, key)
+
+    def reported(self, matched: int, strays: int) -> None:
+        self._traffic.reported(matched, strays)
 
     def figures(self) -> dict[str, object]:
         return self._traffic.figures()

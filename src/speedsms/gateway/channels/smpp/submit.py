@@ -10,7 +10,7 @@ from speedsms.gateway.channels.smpp.pdu import Address, SubmitSm, Tag
 from speedsms.gateway.channels.smpp.settings import Settings, priorities
 from speedsms.gateway.rules.alphabet import Name, encode, fits
 from speedsms.numbers import VIETNAM
-from speedsms.text import GSM7_EXTENSION, PART_UNITS, SINGLE_UNITS, Encoding
+from speedsms.text import GSM7_EXTENSION, PART_UNITS, SINGLE_UNITS, Encoding, split
 
 _ALPHANUMERIC, _SHORT_CODE, _INTERNATIONAL, _NATIONAL = (5, 0), (3, 0), (1, 1), (2, 1)
 _NOBODY: Final = Address(0, 0, "")
@@ -50,7 +50,7 @@ def cut(out: Outgoing, channel: Fixed, now: datetime) -> list[tuple[int, SubmitS
     settings = channel.settings
     try:
         source = _source(out.sender, settings.source_ton_npi)
-        alphabet, texts = _texts(out, settings)
+        alphabet, texts = _texts(out.parts, out.encoding, settings)
         _check(texts, settings)
         destination = _destination(out.to, settings.dest_format, settings.dest_ton_npi)
         validity_period = _validity(out.expires_at, now, settings.validity)
@@ -83,6 +83,17 @@ def cut(out: Outgoing, channel: Fixed, now: datetime) -> list[tuple[int, SubmitS
     except ValueError as fault:  # a character that no alphabet of this channel has
         return Refused(Reason.UNSUPPORTED, type(fault).__name__, done=out.done)
     return parts
+
+
+def count(text: str, encoding: str, parts: int, settings: Settings) -> int:
+    """How many submit_sm a text becomes that was cut into so many parts at acceptance (§3.8).
+
+    The price is by that cut, frozen; references, reports and what is unknown are of the parts that go.
+    """
+    if settings.alphabet == "gsm7" and (parts == 1 or settings.concat not in ("udh16", "payload")):
+        return parts
+    billed = tuple(split(text, Encoding(encoding))) if parts > 1 else (text,)
+    return len(_texts(billed, encoding, settings)[1])
 
 
 def _check(texts: Sequence[str], settings: Settings) -> None:
@@ -120,24 +131,24 @@ def _destination(to: str, form: str, ton_npi: tuple[int, int] | None) -> Address
 # --------------------------------------------------------------------------------- Text (§3.8, §3.9)
 
 
-def _texts(out: Outgoing, settings: Settings) -> tuple[Name, Sequence[str]]:
+def _texts(parts: tuple[str, ...], encoding: str, settings: Settings) -> tuple[Name, Sequence[str]]:
     """The alphabet, and the texts of the parts, cut again where this channel's sizes are others."""
-    alphabet = _alphabet(out, settings)
+    alphabet = _alphabet(parts, encoding, settings)
     coding = Encoding.UCS2 if alphabet == "ucs2" else Encoding.GSM7
     if settings.concat == "payload":
-        return alphabet, ["".join(out.parts)]
+        return alphabet, ["".join(parts)]
     wide = settings.concat == "udh16"
-    if coding == out.encoding and (len(out.parts) == 1 or not wide):
-        return alphabet, out.parts
-    return alphabet, _again("".join(out.parts), coding, wide=wide)
+    if coding == encoding and (len(parts) == 1 or not wide):
+        return alphabet, parts
+    return alphabet, _again("".join(parts), coding, wide=wide)
 
 
-def _alphabet(out: Outgoing, settings: Settings) -> Name:
-    if out.encoding == Encoding.UCS2:
+def _alphabet(parts: tuple[str, ...], encoding: str, settings: Settings) -> Name:
+    if encoding == Encoding.UCS2:
         return "ucs2"
     if settings.alphabet == "gsm7":
         return "gsm7" if settings.gsm_packing == "unpacked" else "gsm7_packed"
-    return settings.alphabet if all(fits(part, settings.alphabet) for part in out.parts) else "ucs2"
+    return settings.alphabet if all(fits(part, settings.alphabet) for part in parts) else "ucs2"
 
 
 def _again(text: str, coding: Encoding, *, wide: bool) -> list[str]:

@@ -71,6 +71,7 @@ class Traffic:
         self._whole = settings.receipt_per == "message" or settings.concat == "payload"
         self._took_s: deque[float] = deque(maxlen=100)
         self._doubts: deque[bool] = deque(maxlen=200)
+        self._strays: deque[bool] = deque(maxlen=200)
         self._learned = self._last_rule = ""
         self._same_rule = 0
 
@@ -172,6 +173,11 @@ class Traffic:
                 self.alarm("the carrier changed the form of its ids", f"{self._learned} to {rule}")
             self._learned = rule
 
+    def reported(self, matched: int, strays: int) -> None:
+        self.counts["reports_matched"] += matched
+        self.counts["reports_unmatched"] += strays
+        self._strays.extend([False] * matched + [True] * strays)
+
     def figures(self) -> dict[str, object]:
         took_s = sorted(self._took_s)
         learned: dict[str, object] = {"id_form": self._learned} if self._learned else {}
@@ -183,6 +189,8 @@ class Traffic:
             return "answers take more than 5 s"
         if len(self._doubts) == 200 and sum(self._doubts) > 2:
             return "more than 1 % of the parts get no answer"
+        if len(self._strays) == 200 and sum(self._strays) > 10:
+            return "more than 5 % of the receipts match no message"
         return ""
 
     # ----------------------------------------------------------------------------------- inbound
