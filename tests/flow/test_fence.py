@@ -4,6 +4,7 @@ import pytest
 
 from speedsms.contract.senders import Lane
 from speedsms.gateway.store import attempts
+from speedsms.gateway.store.attempts import Result
 
 pytestmark = pytest.mark.anyio
 
@@ -57,3 +58,43 @@ async def test_a_claim_whose_answer_was_lost_is_given_back(gateway):
         await attempts.unclaim(session, channel_id=channel_id, node_id=node_id, at=at)
     again = await claim(gateway, channel_id, node_id, at)
     assert [(claimed.attempt, claimed.number) for claimed in again] == [(1, 84912345678)]
+
+
+_WRITTEN = """
+SELECT e.kind, e.detail, e.attempt, e.started_at, e.channel_id, r.number, r.until, r.part, r.parts, r.test,
+    left(r.key, 1), r.reference, t.code, t.debit, t.credit, t.amount_vnd
+FROM event e LEFT JOIN reference r ON r.message = e.message LEFT JOIN transfer t ON t.ref = e.message
+WHERE e.kind = 'sent' ORDER BY e.message
+"""
+
+
+async def test_accepted_messages_are_recorded_alike_in_every_batch(gateway):
+    """Those that come alone take a shorter statement than those in a mixed batch: both write the same."""
+    channel_id, node_id = await queue_one(gateway), await new_node(gateway)
+    await gateway.send(PHONE)
+    await gateway.send(PHONE)
+    one, two, other = await claim(gateway, channel_id, node_id, gateway.clock())
+
+    def accepted(claimed):
+        key = f"k{claimed.message}"
+        return Result(
+            claimed.message,
+            claimed.attempt,
+            claimed.account_id,
+            claimed.price_vnd,
+            event="sent",
+            post=True,
+            number=claimed.number,
+            references=((1, key, "K"),),
+        )
+
+    look = gateway.clock()
+    unknown = Result(other.message, other.attempt, other.account_id, other.price_vnd, "unknown", look=look)
+    async with gateway.db.session() as session:
+        assert await attempts.record(session, [accepted(one)], node_id, look) == 1
+        assert await attempts.record(session, [accepted(two), unknown], node_id, look) == 2
+        assert await attempts.record(session, [accepted(two)], node_id + 1, look) == 0
+    first, second = await gateway.db.read(_WRITTEN)
+    assert first == second
+    assert "K" in first
+    assert await gateway.one("SELECT count(*) FROM flight") == 3

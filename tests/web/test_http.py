@@ -8,14 +8,14 @@ from contextlib import asynccontextmanager, suppress
 import pytest
 
 from speedsms.gateway.web import http
-from speedsms.gateway.web.asgi import _body
+from speedsms.gateway.web.asgi import read_body
 
 pytestmark = pytest.mark.anyio
 
 
 async def echo(scope, receive, send):
     """Answers with the octets of the body, or 413."""
-    body = await _body(dict(scope["headers"]), receive)
+    body = await read_body(dict(scope["headers"]), receive)
     text = b"too large" if body is None else b"%d" % len(body)
     head = [(b"content-length", b"%d" % len(text))]
     await send({"type": "http.response.start", "status": 200, "headers": head})

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from speedsms.contract import read
+from speedsms.contract import decode, read
 from speedsms.contract.declined import Declined
 from speedsms.gateway.web.api.multipart import fields
 from speedsms.wire import Code, Reason
@@ -182,4 +182,4 @@ def test_multipart_refused(body, reason):
 
 def test_fingerprinted_query_has_no_token():
     """`access-token` leaves the query in every spelling, and nothing else does (§15.1)."""
-    assert read.without_token(b"a=1&access-token=x&b=%41&access%2Dtoken=y&c") == b"a=1&b=%41&c"
+    assert decode.without_token(b"a=1&access-token=x&b=%41&access%2Dtoken=y&c") == b"a=1&b=%41&c"

@@ -25,6 +25,7 @@ from speedsms.gateway.web.asgi import Api
 from speedsms.gateway.web.rate import Rate
 from speedsms.gateway.web.setup import Setup
 from speedsms.gateway.web.simulator import Inbox
+from speedsms.gateway.web.v2 import V2
 from speedsms.wire import SmsType
 
 _COUNT_NODES_S = 5.0
@@ -75,10 +76,12 @@ class ApiProcess:
         )
         self._nodes = 1
         self.node = Node(db, "api", asyncio.get_running_loop().time)
+        rate = Rate(db, now, lambda: self._nodes)
+        self.v2 = V2(db, rate, now)
         self.app = Api(
             directory=self.directory,
             routes=Routes(db, self.acceptor, now),
-            rate=Rate(db, now, lambda: self._nodes),
+            rate=rate,
             now=now,
             metrics=self.metrics,
             ready=self._ready,
@@ -88,6 +91,7 @@ class ApiProcess:
             mounts={
                 "/sim/api": Inbox(db, Inbound(db, self.directory, now, self.metrics), now),
                 "/setup": Setup(db, now),
+                "/v2": self.v2,
             },
             get_send=settings.compat.get_send,
             trusted_proxies=settings.http.trusted_proxies,
@@ -119,11 +123,14 @@ class ApiProcess:
             for work in (
                 self.acceptor.run(),
                 self.node.run(),
+                self.v2.run(),
                 persist(lambda: listen(self.db, ("config",), self._hear)),
                 persist(self._count_nodes),
             )
         ]
         server = asyncio.create_task(serve(stop))
+        stopped = asyncio.create_task(stop.wait())
+        stopped.add_done_callback(lambda _: self.v2.close())
         done, _ = await asyncio.wait([server, *loops], return_when=asyncio.FIRST_COMPLETED)
         try:
             for ended in done:
@@ -132,9 +139,9 @@ class ApiProcess:
                 async with asyncio.timeout(_COMMIT_S):
                     await self.acceptor.drain()
         finally:
-            for task in (server, *loops):
+            for task in (server, stopped, *loops):
                 task.cancel()
-            await asyncio.gather(server, *loops, return_exceptions=True)
+            await asyncio.gather(server, stopped, *loops, return_exceptions=True)
             await self.db.close()
 
 

@@ -19,7 +19,8 @@ SELECT (SELECT count(*) FROM ready WHERE due <= %(at)s), (SELECT count(*) FROM r
         SELECT FROM event e WHERE e.account_id = f.account_id AND e.message = f.message
             AND e.attempt = f.attempt
             AND e.kind IN ('sent', 'unknown'))),
-    (SELECT count(*) FROM outbox o JOIN endpoint p ON p.id = o.endpoint_id AND p.enabled WHERE due <= %(at)s)
+    (SELECT count(*) FROM outbox o JOIN endpoint p ON p.id = o.endpoint_id AND p.enabled
+        WHERE due <= %(at)s AND p.listener IS NULL)
 """
 
 

@@ -6,7 +6,8 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from speedsms.gateway.cli.terminal import PLAIN, Options, changing, command, done, pairs, show, vnd
+from speedsms.cli.terminal import done, show, vnd
+from speedsms.gateway.cli.terminal import PLAIN, Options, changing, command, pairs
 from speedsms.gateway.store import admin, ledger
 
 Name = Annotated[str, Parameter(help="The account's name.")]

@@ -7,23 +7,11 @@ import msgspec
 from cyclopts import Parameter
 from cyclopts.types import ExistingFile
 
+from speedsms.cli.terminal import done, plain, say, show, table, vnd
 from speedsms.gateway.app import declared
 from speedsms.gateway.channels import kinds
 from speedsms.gateway.channels.smpp.settings import settings_of
-from speedsms.gateway.cli.terminal import (
-    PLAIN,
-    Options,
-    changing,
-    command,
-    done,
-    opened,
-    pairs,
-    plain,
-    say,
-    show,
-    table,
-    vnd,
-)
+from speedsms.gateway.cli.terminal import PLAIN, Options, changing, command, opened, pairs
 from speedsms.gateway.config import load
 from speedsms.gateway.store import parked, routing
 from speedsms.gateway.store.admin import AdminFailed
@@ -173,8 +161,9 @@ def _row(row: ChannelRow) -> dict[str, Any]:
 def _head(row: ChannelRow) -> Iterator[str]:
     owner = "the settings' file" if row.declared else "commands"
     yield f"channel {row.name} of kind {row.kind}, kept by {owner}" + ", disabled" * (not row.enabled)
-    state, cause, since = (row.health.get(key, "") for key in ("state", "cause", "since"))
-    yield f"  {state or 'not started yet'}{f' since {since}' * bool(since)}{f': {cause}' * bool(cause)}"
+    state, cause = row.health.get("state", "not started yet"), row.health.get("cause")
+    times = (f" {key} {row.health[key]}" for key in ("since", "until") if row.health.get(key))
+    yield f"  {state}{''.join(times)}{f': {cause}' * bool(cause)}"
     for key, value in safe(row.settings).items():
         yield f"  {key} = {msgspec.json.encode(value).decode()}"
 

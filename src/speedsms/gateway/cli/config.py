@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from speedsms.gateway.cli.terminal import PLAIN, Options, command, done, show
+from speedsms.cli.terminal import done, show
+from speedsms.gateway.cli.terminal import PLAIN, Options, command
 from speedsms.gateway.config import catalogue, load
 
 

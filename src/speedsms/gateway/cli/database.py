@@ -5,7 +5,8 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-from speedsms.gateway.cli.terminal import PLAIN, Options, command, progress, show, urls
+from speedsms.cli.terminal import progress, show
+from speedsms.gateway.cli.terminal import PLAIN, Options, command, urls
 from speedsms.gateway.store import backup as backups
 from speedsms.gateway.store import migrate as migrations
 from speedsms.gateway.store.embedded.home import APPLICATION

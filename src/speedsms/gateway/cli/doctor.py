@@ -12,8 +12,9 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
 
-from speedsms.cli import REFUSED
-from speedsms.gateway.cli.terminal import PLAIN, Options, command, opened, show
+from speedsms.cli.exits import REFUSED
+from speedsms.cli.terminal import show
+from speedsms.gateway.cli.terminal import PLAIN, Options, command, opened
 from speedsms.gateway.config import Settings, load
 from speedsms.gateway.net import Failed, target
 from speedsms.gateway.store.db import Database
@@ -134,7 +135,7 @@ SELECT (SELECT count(*) FROM account WHERE NOT blocked),
        (SELECT count(*) FROM price), (SELECT count(*) FROM channel WHERE enabled),
        (SELECT count(*) FROM route r JOIN channel c ON c.id = r.channel_id AND c.enabled),
        (SELECT count(*) FROM node WHERE lease_until > %(now)s),
-       (SELECT count(*) FROM endpoint WHERE NOT enabled),
+       (SELECT count(*) FROM endpoint WHERE NOT enabled AND listener IS NULL),
        (SELECT count(*) FROM buried)
 """
 
@@ -166,10 +167,10 @@ async def _configuration(db: Database) -> list[Finding]:
 
 
 async def _channels(db: Database) -> list[Finding]:
-    """Those that take no traffic, as the worker last saw them."""
+    """Those that are not as they should be, as the worker last saw them."""
     rows = await db.read(
         """SELECT name, health->>'state', coalesce(health->>'cause', 'see the log') FROM channel
-           WHERE enabled AND health->>'state' NOT IN ('up', 'degraded', 'starting') ORDER BY name"""
+           WHERE enabled AND health->>'state' NOT IN ('up', 'starting', 'draining') ORDER BY name"""
     )
     return [
         Finding(
@@ -184,7 +185,8 @@ async def _channels(db: Database) -> list[Finding]:
 
 async def _names(db: Database, *, allow_loopback: bool) -> AsyncIterator[Finding]:
     """Whether the hosts of a few endpoints can be looked up from here."""
-    for (url,) in await db.read("SELECT DISTINCT url FROM endpoint WHERE enabled ORDER BY url LIMIT 5"):
+    sql = "SELECT DISTINCT url FROM endpoint WHERE enabled AND listener IS NULL ORDER BY url LIMIT 5"
+    for (url,) in await db.read(sql):
         try:
             to = target(url, allow_loopback=allow_loopback)
             await asyncio.get_running_loop().getaddrinfo(to.host, to.port)

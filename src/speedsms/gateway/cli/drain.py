@@ -1,6 +1,7 @@
 """`drain`: everything that is due, now, in this process."""
 
-from speedsms.gateway.cli.terminal import PLAIN, Options, command, opened, show
+from speedsms.cli.terminal import show
+from speedsms.gateway.cli.terminal import PLAIN, Options, command, opened
 
 
 @command

@@ -6,10 +6,10 @@ import time
 from contextlib import suppress
 from typing import Any, Final
 
+from speedsms.cli.terminal import neutral
 from speedsms.gateway.channels.base import Incoming, Outcome, Report
 from speedsms.gateway.channels.smpp.pdu import BadPdu, Command, Frame, decode
 from speedsms.gateway.channels.smpp.words import explain_octets
-from speedsms.gateway.cli.terminal import neutral
 
 _BINDS: Final = frozenset(
     {Command.BIND_RECEIVER_RESP, Command.BIND_TRANSMITTER_RESP, Command.BIND_TRANSCEIVER_RESP}

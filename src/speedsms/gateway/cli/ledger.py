@@ -2,8 +2,9 @@
 
 import sys
 
-from speedsms.cli import REFUSED
-from speedsms.gateway.cli.terminal import PLAIN, Options, command, opened, progress, say, show, vnd
+from speedsms.cli.exits import REFUSED
+from speedsms.cli.terminal import progress, say, show, vnd
+from speedsms.gateway.cli.terminal import PLAIN, Options, command, opened
 from speedsms.gateway.store import ledger
 
 

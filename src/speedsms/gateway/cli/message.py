@@ -6,8 +6,9 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from speedsms.cli import REFUSED
-from speedsms.gateway.cli.terminal import PLAIN, Options, command, opened, refuse, show, vnd
+from speedsms.cli.exits import REFUSED
+from speedsms.cli.terminal import refuse, show, vnd
+from speedsms.gateway.cli.terminal import PLAIN, Options, command, opened
 from speedsms.gateway.log import mask
 from speedsms.gateway.store.timeline import Story, story
 

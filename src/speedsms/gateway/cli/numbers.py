@@ -9,7 +9,8 @@ from typing import Annotated, Literal
 from cyclopts import Parameter
 from cyclopts.types import ExistingFile
 
-from speedsms.gateway.cli.terminal import PLAIN, Options, changing, command, progress, show
+from speedsms.cli.terminal import progress, show
+from speedsms.gateway.cli.terminal import PLAIN, Options, changing, command
 from speedsms.gateway.store import routing
 
 Account = Annotated[str, Parameter(help="The account's name.")]

@@ -4,7 +4,8 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-from speedsms.gateway.cli.terminal import PLAIN, Options, changing, command, done, show, vnd
+from speedsms.cli.terminal import done, show, vnd
+from speedsms.gateway.cli.terminal import PLAIN, Options, changing, command
 from speedsms.gateway.store import routing
 
 

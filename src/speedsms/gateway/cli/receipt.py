@@ -7,8 +7,9 @@ from typing import Annotated, Any, Final
 
 from cyclopts import Parameter
 
-from speedsms.cli import REFUSED
-from speedsms.gateway.cli.terminal import PLAIN, Options, changing, command, plain, refuse, show, table
+from speedsms.cli.exits import REFUSED
+from speedsms.cli.terminal import plain, refuse, show, table
+from speedsms.gateway.cli.terminal import PLAIN, Options, changing, command
 from speedsms.gateway.log import mask, redacted
 from speedsms.gateway.store import parked
 from speedsms.gateway.store.parked import ParkedRow

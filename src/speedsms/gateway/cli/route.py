@@ -2,14 +2,16 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated
 
 from cyclopts import Parameter
 from cyclopts.validators import Number
 
+from speedsms.cli.terminal import done, say, show, vnd
 from speedsms.contract.carriers import carrier_name, carrier_of
-from speedsms.gateway.cli.terminal import PLAIN, Options, changing, command, done, opened, say, show, vnd
-from speedsms.gateway.rules.route import Route, misfit
+from speedsms.gateway.cli.terminal import PLAIN, Options, changing, command, opened
+from speedsms.gateway.rules import state
+from speedsms.gateway.rules.route import Route, misfit, turns
 from speedsms.gateway.store import admin, routing
 from speedsms.gateway.store.accounts import moved
 from speedsms.gateway.store.routing import ChannelRow, RouteRow
@@ -17,7 +19,6 @@ from speedsms.numbers import ANY_COUNTRY, parse
 from speedsms.wire import Kind
 
 Name = Annotated[str, Parameter(help="The channel's name.")]
-HEALTHY = ("up", "degraded")
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,21 +122,23 @@ def steps(
     rows: Sequence[RouteRow], channels: Sequence[ChannelRow], sms_type: int, carrier: str, e164: str
 ) -> list[Step]:
     """Every route in the order of use, as a message of this type to this number meets it."""
-    by_name = {channel.name: channel for channel in channels}
-    turns: dict[str, int] = {}
-    standings: list[tuple[int, int]] = []
-    found = []
-    for row in rows:
-        channel = by_name[row.channel]
-        why = misfit(_route(row, channel.id), Kind.SMS.value, sms_type, carrier, e164) or _away(channel)
-        if not why and row.channel not in turns:
-            if (standing := (row.priority, row.cost_vnd)) not in standings:
-                standings.append(standing)
-            turns[row.channel] = len(standings)
-        turn = 0 if why else turns[row.channel]
-        said = why or f"it fits, and the channel is {channel.health['state']}"
-        found.append(Step(row.id, row.channel, row.priority, row.cost_vnd, turn, said))
-    return found
+    by_id = {channel.id: channel for channel in channels}
+    ids = {channel.name: channel.id for channel in channels}
+    ranked = sorted((_route(row, ids[row.channel]) for row in rows), key=lambda route: route.rank)
+    unfit = {route: misfit(route, Kind.SMS.value, sms_type, carrier, e164) for route in ranked}
+    healthy = {channel.id for channel in channels if _keeps(channel)}
+    turn = turns((route for route in ranked if not unfit[route]), healthy)
+    return [
+        Step(
+            route.id,
+            by_id[route.channel_id].name,
+            route.priority,
+            route.cost_vnd,
+            0 if unfit[route] else turn.get(route.channel_id, 0),
+            unfit[route] or _fits(by_id[route.channel_id]),
+        )
+        for route in ranked
+    ]
 
 
 def _route(row: RouteRow, channel_id: int) -> Route:
@@ -151,15 +154,17 @@ def _route(row: RouteRow, channel_id: int) -> Route:
     )
 
 
-def _away(channel: ChannelRow) -> str:
-    """Why a channel takes nothing now; empty if it does."""
+def _keeps(channel: ChannelRow) -> bool:
+    return channel.enabled and state.keeps(channel.health.get("state", ""), channel.health.get("cause", ""))
+
+
+def _fits(channel: ChannelRow) -> str:
+    """What a channel does with a message that fits its route."""
     if not channel.enabled:
         return "it fits, but the channel is disabled"
-    state: dict[str, Any] = channel.health
-    if state.get("state") in HEALTHY:
-        return ""
-    cause = f" ({state['cause']})" if state.get("cause") else ""
-    return f"it fits, but the channel is {state.get('state', 'not started yet')}{cause}"
+    now, cause = channel.health.get("state", "not started yet"), channel.health.get("cause")
+    but = "and" if _keeps(channel) else "but"
+    return f"it fits, {but} the channel is {now}" + f" ({cause})" * bool(cause)
 
 
 def _senders(sender: str, rows: Sequence[admin.SenderRow]) -> Iterator[str]:

@@ -10,8 +10,9 @@ from cyclopts import Parameter
 from cyclopts.validators import Number
 from msgspec.structs import replace
 
-from speedsms.cli import CONFIGURATION
-from speedsms.gateway.cli.terminal import PLAIN, Options, refuse
+from speedsms.cli.exits import CONFIGURATION
+from speedsms.cli.terminal import refuse
+from speedsms.gateway.cli.terminal import PLAIN, Options
 from speedsms.gateway.config import Loaded, SettingsFailed, load
 
 Port: TypeAlias = Annotated[
@@ -67,5 +68,4 @@ def _loaded(options: Options) -> Loaded:
         declared.check(loaded.channels)
     except SettingsFailed as error:
         refuse(error.reason, error.fix, CONFIGURATION)
-        raise
     return loaded

@@ -16,11 +16,12 @@ import uvloop
 from cyclopts import Parameter
 from cyclopts.validators import Number
 
-from speedsms.cli import CONFIGURATION
+from speedsms.cli.exits import CONFIGURATION, UNREACHABLE
+from speedsms.cli.terminal import neutral, refuse, say, show
 from speedsms.gateway.channels.smpp.smsc import Line, Script, Smsc
 from speedsms.gateway.channels.smpp.smsc.script import load
 from speedsms.gateway.channels.smpp.words import explain_octets
-from speedsms.gateway.cli.terminal import UNREACHABLE, Options, neutral, refuse, say, show
+from speedsms.gateway.cli.terminal import Options
 
 _LINES_PER_SECOND: Final = 50
 _ARROWS: Final = {"in": "→", "out": "←"}

@@ -1,12 +1,11 @@
-"""What the commands share: options, output for people and for programs, errors as exit codes."""
+"""What the gateway's commands share: settings, the database, errors as exit codes."""
 
 import asyncio
 import functools
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
-from dataclasses import asdict, dataclass, is_dataclass
-from datetime import datetime
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Final, ParamSpec
 
@@ -14,7 +13,8 @@ import msgspec
 import psycopg
 from cyclopts import Parameter
 
-from speedsms.cli import CONFIGURATION, INTERRUPTED, REFUSED
+from speedsms.cli.exits import CONFIGURATION, INTERRUPTED, REFUSED, UNKNOWN, UNREACHABLE
+from speedsms.cli.terminal import Output, refuse, say
 from speedsms.gateway import log
 from speedsms.gateway.config import Settings, SettingsFailed, load
 from speedsms.gateway.store.db import CommitUnknown, Database, DatabaseAway, Session
@@ -24,20 +24,15 @@ from speedsms.gateway.store.embedded.postmaster import adoptable
 from speedsms.gateway.store.failed import StoreFailed
 from speedsms.gateway.store.migrate import MigrationFailed
 
-UNREACHABLE: Final = 4
-UNKNOWN: Final = 5
-SCHEMA: Final = 1  # of what --json prints; raised when a key changes its meaning
-
 P = ParamSpec("P")
 
 
 @Parameter(name="*")
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Options:
+class Options(Output):
     """Every command has these."""
 
     config: Annotated[Path | None, Parameter(help="The settings' file.")] = None
-    as_json: Annotated[bool, Parameter(name="--json", negative=(), help="Print JSON for programs.")] = False
 
     def settings(self) -> Settings:
         """Raises SettingsFailed."""
@@ -77,24 +72,6 @@ def command(function: Callable[P, Awaitable[None]]) -> Callable[P, None]:
 
 async def _awaited(work: Awaitable[None]) -> None:
     await work
-
-
-def refuse(reason: str, fix: str, code: int) -> None:
-    """Ends the command."""
-    say(f"{reason}: {fix}")
-    sys.exit(code)
-
-
-def say(line: str) -> None:
-    """To people, beside the data."""
-    sys.stderr.write(f"speedsms: {neutral(line)}\n")
-
-
-def progress(line: str) -> None:
-    """How far long work has come, in place; only for eyes."""
-    if sys.stderr.isatty():
-        sys.stderr.write(f"\r\033[K{neutral(line)}\r")
-        sys.stderr.flush()
 
 
 @asynccontextmanager
@@ -137,64 +114,6 @@ async def urls(settings: Settings, *, create: bool = False) -> AsyncIterator[tup
         yield cluster.url, cluster.admin_url
     finally:
         await cluster.stop()
-
-
-def done(options: Options, line: str) -> None:
-    """The result of a command that has no data."""
-    show(options, {"done": line}, lines=[line])
-
-
-def show(options: Options, data: Any, *, lines: Iterable[str] | None = None) -> None:
-    """To stdout: JSON of `data`, or for people `lines`, else a table of the rows in `data`."""
-    if options.as_json:
-        document = {"schema": SCHEMA, "data": plain(data)}
-        sys.stdout.write(msgspec.json.encode(document, enc_hook=str).decode() + "\n")
-    else:
-        sys.stdout.writelines(f"{neutral(line)}\n" for line in (table(data) if lines is None else lines))
-
-
-def plain(value: Any) -> Any:
-    """Rows as dictionaries, all the way down."""
-    if is_dataclass(value) and not isinstance(value, type):
-        return {key.rstrip("_"): plain(item) for key, item in asdict(value).items()}
-    return [plain(item) for item in value] if isinstance(value, list) else value
-
-
-def table(rows: list[Any]) -> Iterable[str]:
-    """Columns that line up and survive a pipe."""
-    if not rows:
-        return ["none"]
-    dicts = [plain(row) for row in rows]
-    cells = [[key.upper() for key in dicts[0]], *([_cell(value) for value in row.values()] for row in dicts)]
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    return ["  ".join(map(str.ljust, line, widths)).rstrip() for line in cells]
-
-
-def _cell(value: Any) -> str:
-    match value:
-        case None | "":
-            return "-"
-        case bool():
-            return "yes" if value else "no"
-        case datetime():
-            return f"{value:%Y-%m-%d %H:%M:%S}"
-        case Mapping():
-            return " ".join(f"{key}={item}" for key, item in value.items()) or "-"
-        case list() | tuple():
-            return ",".join(map(str, value)) or "-"
-    return neutral(str(value))
-
-
-def vnd(amount: int) -> str:
-    """`1.000.000 ₫`, as Vietnamese people write it."""
-    return f"{amount:,} ₫".replace(",", ".")
-
-
-def neutral(text: str) -> str:
-    """Texts come from strangers: what could steer a terminal is shown, not obeyed."""
-    return "".join(
-        c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in text
-    )
 
 
 def pairs(words: Iterable[str]) -> dict[str, Any]:

@@ -7,7 +7,8 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from speedsms.gateway.cli.terminal import PLAIN, Options, changing, command, done, say, show
+from speedsms.cli.terminal import done, say, show
+from speedsms.gateway.cli.terminal import PLAIN, Options, changing, command
 from speedsms.gateway.store import admin
 
 Account = Annotated[str, Parameter(help="The account's name.")]

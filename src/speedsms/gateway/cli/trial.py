@@ -12,7 +12,8 @@ from typing import Annotated, Final
 
 from cyclopts import Parameter
 
-from speedsms.cli import CONFIGURATION, REFUSED
+from speedsms.cli.exits import CONFIGURATION, REFUSED, UNKNOWN, UNREACHABLE
+from speedsms.cli.terminal import refuse, show
 from speedsms.contract.senders import Lane
 from speedsms.gateway import config, log
 from speedsms.gateway.channels import kinds
@@ -29,16 +30,8 @@ from speedsms.gateway.channels.base import (
 )
 from speedsms.gateway.channels.smpp.pdu import Status
 from speedsms.gateway.cli.exchange import Ear, Exchange
-from speedsms.gateway.cli.terminal import (
-    PLAIN,
-    UNKNOWN,
-    UNREACHABLE,
-    Options,
-    changing,
-    command,
-    refuse,
-    show,
-)
+from speedsms.gateway.cli.terminal import PLAIN, Options, changing, command
+from speedsms.gateway.rules.state import TAKING
 from speedsms.gateway.store import routing
 from speedsms.gateway.store.admin import AdminFailed
 from speedsms.gateway.store.routing import ChannelRow
@@ -161,7 +154,7 @@ async def _settled(channel: Channel, exchange: Exchange, hosts: int) -> Health:
     began = time.monotonic()
     while time.monotonic() - began < _BIND_S:
         health = channel.health()
-        if health.state in ("up", "degraded", "blocked") or exchange.bind_status():
+        if health.state in (*TAKING, "blocked") or exchange.bind_status():
             break
         if health.state == "down" and channel.counts["reconnects"] >= hosts:
             break
@@ -171,7 +164,7 @@ async def _settled(channel: Channel, exchange: Exchange, hosts: int) -> Health:
 
 def _bind_verdict(health: Health, exchange: Exchange, *, held: bool) -> Verdict:
     status = exchange.bind_status()
-    if health.state in ("up", "degraded"):
+    if health.state in TAKING:
         return Verdict(0, "the carrier accepts us" if status == 0 else "the channel is up")
     if status:
         fix = _BIND_FIXES.get(status, "ask the carrier what this status means there")

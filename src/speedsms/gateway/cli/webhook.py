@@ -8,10 +8,11 @@ from uuid import UUID
 
 from cyclopts import Parameter
 
-from speedsms.cli import REFUSED
+from speedsms.cli.exits import REFUSED
+from speedsms.cli.terminal import done, refuse, say, show
 from speedsms.contract.webhook import secret_from
 from speedsms.gateway import net
-from speedsms.gateway.cli.terminal import PLAIN, Options, command, done, opened, refuse, say, show
+from speedsms.gateway.cli.terminal import PLAIN, Options, command, opened
 from speedsms.gateway.store import admin, endpoints, outbox
 
 Endpoint = Annotated[int, Parameter(help="The endpoint's id, as in the list.")]

@@ -11,7 +11,7 @@ import structlog
 from speedsms.contract.senders import Lane
 from speedsms.gateway.channels.base import Traits
 from speedsms.gateway.rules import state
-from speedsms.gateway.store import attempts, reports, sweeps
+from speedsms.gateway.store import attempts, listeners, reports, sweeps
 from speedsms.gateway.store.attempts import GRACE, Result
 from speedsms.gateway.store.db import Database, persist
 from speedsms.gateway.store.sweeps import SWEEPER, Left
@@ -132,7 +132,14 @@ class Sweeper:
         touched += await reports.adopt(self._db, self._now())
         if whole:
             touched += await self._settle(sweeps.claim_expired, expired) + await self._complete_parts()
+            await self._end_listeners()
         return touched
+
+    async def _end_listeners(self) -> None:
+        for listener, account_id, dropped in await listeners.sweep(self._db, self._now()):
+            self._log.warning(
+                "listener_slow", action="sweep", listener=listener, account=account_id, dropped=dropped
+            )
 
     async def _bury_dead(self) -> int:
         async with self._db.transaction() as session:

@@ -3,9 +3,12 @@
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from uuid import UUID, uuid4
+
+from msgspec import json
 
 from speedsms.gateway.store.db import Connection, Database, fetch
-from speedsms.gateway.store.outbox import SAMPLE, SHARDS
+from speedsms.gateway.store.outbox import SHARDS, Sample
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,10 +41,11 @@ def _endpoint(
 
 
 async def enabled(connection: Connection, shards: Collection[int]) -> list[Endpoint]:
-    """All endpoints of these shards that receive."""
+    """All endpoints of these shards that are posted to; listeners ask themselves."""
     rows = await fetch(
         connection,
-        f"SELECT {_COLUMNS} FROM endpoint WHERE enabled AND id & {SHARDS - 1} = ANY(%(shards)s::int[])",
+        f"SELECT {_COLUMNS} FROM endpoint"
+        f" WHERE enabled AND listener IS NULL AND id & {SHARDS - 1} = ANY(%(shards)s::int[])",
         {"shards": list(shards)},
     )
     return [_endpoint(*row) for row in rows]
@@ -49,7 +53,8 @@ async def enabled(connection: Connection, shards: Collection[int]) -> list[Endpo
 
 async def of_account(db: Database, account_id: int) -> list[Endpoint]:
     rows = await db.read(
-        f"SELECT {_COLUMNS} FROM endpoint WHERE account_id = %(account)s ORDER BY id", account=account_id
+        f"SELECT {_COLUMNS} FROM endpoint WHERE account_id = %(account)s AND listener IS NULL ORDER BY id",
+        account=account_id,
     )
     return [_endpoint(*row) for row in rows]
 
@@ -109,18 +114,38 @@ async def mark(connection: Connection, failing_since: Mapping[int, datetime | No
     )
 
 
+_SAMPLE = """
+WITH o AS (
+    INSERT INTO outbox (endpoint_id, due, account_id, event_id, kind, subject, status, sequence, phone_form,
+        created_at, sample)
+    SELECT id, %(now)s, account_id, %(event_id)s, event, 0, %(status)s, 1, 'as_sent', %(now)s, %(sample)s
+    FROM endpoint WHERE {which} RETURNING 1)
+SELECT pg_notify('outbox', '') FROM o"""
+
+
 async def send_sample(db: Database, endpoint_id: int, now: datetime) -> bool:
     """Put a sample event into the outbox: tranId 0 or the text `test`. Whether there is such an endpoint."""
-    return bool(
-        await db.rows(
-            f"""
-            WITH o AS (
-                INSERT INTO outbox (endpoint_id, due, account_id, kind, subject, status, sequence, phone_form,
-                    created_at)
-                SELECT id, %(now)s, account_id, event, {SAMPLE}, 0, 1, 'national', %(now)s FROM endpoint
-                WHERE id = %(endpoint)s RETURNING 1)
-            SELECT pg_notify('outbox', '') FROM o""",
-            endpoint=endpoint_id,
-            now=now,
-        )
+    sample = json.encode(Sample()).decode()
+    sql = _SAMPLE.format(which="id = %(endpoint)s")
+    params = {"now": now, "event_id": uuid4(), "status": 0, "sample": sample, "endpoint": endpoint_id}
+    return bool(await db.rows(sql, **params))
+
+
+async def trigger(
+    db: Database, account_id: int, event: str, sample: Sample, now: datetime, *, status: int | None = None
+) -> tuple[UUID, int]:
+    """Tell an account's endpoints and listeners of what has not happened; the event, and how many they are.
+
+    status: of a report, 0 to 127.
+    """
+    event_id = uuid4()
+    rows = await db.rows(
+        _SAMPLE.format(which="account_id = %(account)s AND event = %(event)s AND enabled"),
+        now=now,
+        event_id=event_id,
+        status=status,
+        sample=json.encode(sample).decode(),
+        account=account_id,
+        event=event,
     )
+    return event_id, len(rows)

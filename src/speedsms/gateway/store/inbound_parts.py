@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 from typing import Final, NamedTuple
 
 from speedsms.gateway.store.columns import tame
-from speedsms.gateway.store.db import Connection, fetch
+from speedsms.gateway.store.db import Connection, Lock, fetch
 
 _REPEATED: Final = timedelta(hours=1)  # so long a peer may repeat what it got no answer for
 
@@ -43,7 +43,8 @@ async def add(connection: Connection, part: Part) -> list[list[Part]]:
     part = part._replace(sender=tame(part.sender), recipient=tame(part.recipient))
     params = part._asdict()
     name = f"{part.channel_id}/{part.sender}/{part.recipient}/{part.reference}/{part.width}/{part.total}"
-    await fetch(connection, "SELECT pg_advisory_xact_lock(7305, hashtext(%(name)s))", {"name": name})
+    lock = f"SELECT pg_advisory_xact_lock({Lock.INCOMING}, hashtext(%(name)s))"
+    await fetch(connection, lock, {"name": name})
     rows = await fetch(
         connection, f"SELECT {_COLUMNS}, joined_at FROM incoming_part WHERE {_SET} ORDER BY part", params
     )

@@ -10,19 +10,25 @@ from datetime import UTC, datetime
 from typing import Final
 from uuid import UUID
 
-from msgspec import Struct
+from msgspec import Struct, json
 
 from speedsms.contract.webhook import Incoming, Report, Webhook
 from speedsms.gateway.store.columns import column, each, sparse
-from speedsms.gateway.store.db import Connection, Database, Row, fetch
+from speedsms.gateway.store.db import Connection, Database, Lock, Row, fetch
 from speedsms.gateway.store.messages import tran_id_of
 from speedsms.gateway.store.nodes import session_name
 
 SHARDS: Final = 16
 _EVER: Final = datetime(2000, 1, 1, tzinfo=UTC)  # before any row
-_LOCK: Final = 7303  # the class of the shards' advisory locks; 7301 are partitions, 7302 nodes
 BATCH: Final = 1000  # rows that one statement replays
-SAMPLE: Final = 0  # the subject of a test event: no message and no incoming SMS has this id
+
+
+class Sample(Struct, frozen=True):
+    """What an event says that no message is behind: of a report `tran_id`, of an incoming SMS `content`."""
+
+    phone: str = "0912345678"
+    tran_id: int = 0
+    content: str = "test"
 
 
 class Due(Struct, frozen=True):
@@ -90,30 +96,34 @@ async def share_shards(
     await fetch(
         connection,
         "SELECT pg_advisory_unlock(%(lock)s, s) FROM unnest(%(surplus)s::int[]) AS s",
-        {"lock": _LOCK, "surplus": sorted(set(held) - set(keep))},
+        {"lock": Lock.OUTBOX, "surplus": sorted(set(held) - set(keep))},
     )
     taken = await fetch(
         connection,
         "SELECT s FROM unnest(%(free)s::int[]) AS s WHERE pg_try_advisory_lock(%(lock)s, s) LIMIT %(room)s",
-        {"lock": _LOCK, "free": sorted(set(range(SHARDS)) - set(held)), "room": share - len(keep)},
+        {"lock": Lock.OUTBOX, "free": sorted(set(range(SHARDS)) - set(held)), "room": share - len(keep)},
     )
     return {*keep, *(shard for (shard,) in taken)}
 
 
-_DUE: Final = """
-SELECT o.endpoint_id, o.due, o.id, o.event_id, o.attempt, o.kind, o.subject, o.status, o.sequence,
-    o.phone_form, m.entry, m.number, q.reference, i.sender, i.recipient, i.content
+# What `webhook` takes, and where it stands.
+TOLD: Final = """o.kind, o.subject, o.status, o.sequence, o.phone_form, o.sample, m.entry, m.number,
+    q.reference, i.sender, i.recipient, i.content"""
+SOURCES: Final = """
+LEFT JOIN message m ON o.kind = 'report' AND m.account_id = o.account_id AND m.id = o.subject
+LEFT JOIN request q ON o.kind = 'report' AND q.tran_id = ((o.subject >> 7) & 2147483647)::int
+    AND q.id = o.subject >> 7
+LEFT JOIN incoming i ON o.kind = 'sms' AND i.id = o.subject"""
+
+_DUE: Final = f"""
+SELECT o.endpoint_id, o.due, o.id, o.event_id, o.attempt, {TOLD}
 FROM unnest(%(endpoint)s::int[], %(room)s::int[], %(after)s::timestamptz[], %(after_id)s::bigint[])
     AS lane(endpoint_id, room, after, after_id)
 CROSS JOIN LATERAL (
     SELECT * FROM outbox
     WHERE outbox.endpoint_id = lane.endpoint_id AND (due, id) > (lane.after, lane.after_id)
         AND due <= %(now)s AND id <> ALL(%(held)s::bigint[])
-    ORDER BY due, id LIMIT lane.room) o
-LEFT JOIN message m ON o.kind = 'report' AND m.account_id = o.account_id AND m.id = o.subject
-LEFT JOIN request q ON o.kind = 'report' AND q.tran_id = ((o.subject >> 7) & 2147483647)::int
-    AND q.id = o.subject >> 7
-LEFT JOIN incoming i ON o.kind = 'sms' AND i.id = o.subject"""
+    ORDER BY due, id LIMIT lane.room) o{SOURCES}"""
 
 
 async def due(
@@ -132,14 +142,18 @@ async def due(
             "now": now,
         },
     )
-    return [Due(row[0], row[1], row[2], row[3], row[4], _webhook(row[5:])) for row in rows]
+    return [Due(row[0], row[1], row[2], row[3], row[4], webhook(row[5:])) for row in rows]
 
 
-def _webhook(row: Row) -> Webhook | None:
-    kind, subject, status, sequence, phone_form, entry, number, reference, sender, recipient, content = row
-    if subject == SAMPLE:
-        entry, number = "0912345678", 84912345678
-        sender, recipient, content = "84912345678", "test", "test"
+def webhook(row: Row) -> Webhook | None:
+    """What a row tells, of the columns TOLD; None: it is gone."""
+    kind, subject, status, sequence, phone_form, sample, *source = row
+    entry, number, reference, sender, recipient, content = source
+    if sample:
+        said = json.decode(sample, type=Sample)
+        if kind == "report":
+            return Report(said.tran_id, said.phone, "", status, "as_sent", sequence, None)
+        return Incoming(said.phone, "test", said.content, "as_sent")
     if kind == "report" and entry is not None:
         return Report(tran_id_of(subject), entry, str(number), status, phone_form, sequence, reference)
     if kind == "sms" and content is not None:
@@ -147,7 +161,7 @@ def _webhook(row: Row) -> Webhook | None:
     return None
 
 
-_COLUMNS: Final = "account_id, event_id, kind, subject, status, sequence, phone_form, created_at"
+COLUMNS: Final = "account_id, event_id, kind, subject, status, sequence, phone_form, created_at, sample"
 
 _SETTLE: Final = f"""
 WITH tried AS MATERIALIZED (
@@ -162,11 +176,11 @@ gone AS (
     DELETE FROM outbox o USING tried t WHERE o.endpoint_id = t.endpoint_id AND o.due = t.due AND o.id = t.id
     RETURNING o.*, t.at, t.http_status, t.duration_ms, t.outcome, t.detail, t.next_due, t.buried),
 again AS (
-    INSERT INTO outbox (endpoint_id, due, attempt, {_COLUMNS})
-    SELECT endpoint_id, next_due, attempt + 1, {_COLUMNS} FROM gone WHERE next_due IS NOT NULL),
+    INSERT INTO outbox (endpoint_id, due, attempt, {COLUMNS})
+    SELECT endpoint_id, next_due, attempt + 1, {COLUMNS} FROM gone WHERE next_due IS NOT NULL),
 dead AS (
-    INSERT INTO buried (endpoint_id, buried_at, reason, {_COLUMNS})
-    SELECT endpoint_id, at, buried, {_COLUMNS} FROM gone WHERE buried IS NOT NULL)
+    INSERT INTO buried (endpoint_id, buried_at, reason, {COLUMNS})
+    SELECT endpoint_id, at, buried, {COLUMNS} FROM gone WHERE buried IS NOT NULL)
 INSERT INTO attempt_log SELECT account_id, kind, subject, event_id, endpoint_id, at, attempt + 1, http_status,
     duration_ms, outcome, detail, next_due FROM gone"""
 
@@ -210,9 +224,9 @@ async def replay(db: Database, account_id: int, event_id: UUID, now: datetime) -
             DELETE FROM outbox o USING endpoint e WHERE e.id = o.endpoint_id AND e.account_id = %(account)s
                 AND o.event_id = %(event)s AND o.due > %(now)s RETURNING o.*),
         back AS (
-            INSERT INTO outbox (endpoint_id, due, attempt, {_COLUMNS})
-            SELECT endpoint_id, %(now)s, 0, {_COLUMNS} FROM dug
-            UNION ALL SELECT endpoint_id, %(now)s, attempt, {_COLUMNS} FROM waiting RETURNING 1)
+            INSERT INTO outbox (endpoint_id, due, attempt, {COLUMNS})
+            SELECT endpoint_id, %(now)s, 0, {COLUMNS} FROM dug
+            UNION ALL SELECT endpoint_id, %(now)s, attempt, {COLUMNS} FROM waiting RETURNING 1)
         SELECT pg_notify('outbox', '') FROM back""",
         account=account_id,
         event=event_id,
@@ -232,8 +246,8 @@ async def replay_since(db: Database, endpoint_id: int, since: datetime, now: dat
                 WHERE e.id = %(endpoint)s AND b.created_at >= %(since)s ORDER BY b.buried_at LIMIT {BATCH})
             RETURNING *),
         back AS (
-            INSERT INTO outbox (endpoint_id, due, attempt, {_COLUMNS})
-            SELECT endpoint_id, %(now)s, 0, {_COLUMNS} FROM dug RETURNING 1)
+            INSERT INTO outbox (endpoint_id, due, attempt, {COLUMNS})
+            SELECT endpoint_id, %(now)s, 0, {COLUMNS} FROM dug RETURNING 1)
         SELECT pg_notify('outbox', '') FROM back""",
         endpoint=endpoint_id,
         since=since,

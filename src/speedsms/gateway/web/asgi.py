@@ -49,8 +49,18 @@ _INTERNAL: Final = (Code.INTERNAL, Reason.INTERNAL)  # definitely nothing happen
 log = structlog.get_logger()
 
 
+class Stranger(Exception):  # noqa: N818 - it names who asks
+    """No credentials, or wrong ones. wait_s: there were too many wrong ones from this address."""
+
+    def __init__(self, wait_s: int = 0) -> None:
+        super().__init__(wait_s)
+        self.wait_s = wait_s
+
+
 class Api:
-    """The whole application. `mounts` maps a path prefix to another one, which reads its own bodies."""
+    """The whole application. `mounts` maps a path prefix to another one, which reads its own bodies, and
+    finds out whose call it is by the scope's extension `speedsms.caller`.
+    """
 
     def __init__(
         self,
@@ -94,6 +104,7 @@ class Api:
         if found is None:
             for prefix, app in self._mounts.items():
                 if path == prefix or path.startswith(prefix + b"/"):
+                    scope["extensions"]["speedsms.caller"] = self._caller
                     await app(scope, receive, send)
                     return
             if page := await self._page(scope):
@@ -134,7 +145,7 @@ class Api:
     ) -> tuple[Reply, tuple[Header, ...]]:
         """Steps 1 and 2: limits, path, method."""
         headers: dict[bytes, bytes] = dict(scope["headers"])
-        body = await _body(headers, receive)
+        body = await read_body(headers, receive)
         if body is None:
             # A client that waits for "100 Continue" sends no body now: what follows would be mistaken for it.
             return write.TOO_LARGE, (_CLOSE,) if b"expect" in headers else ()
@@ -167,22 +178,34 @@ class Api:
         self, scope: Scope, headers: Mapping[bytes, bytes], call: Call
     ) -> tuple[Reply, tuple[Header, ...]]:
         """Steps 3 and 4: credentials, address."""
+        try:
+            caller, near = await self._caller(scope, headers, call.query)
+        except Stranger as stranger:
+            return (write.limited(stranger.wait_s) if stranger.wait_s else write.UNAUTHORIZED), ()
+        if not near:
+            window = await self._rate.look(caller.account.id, caller.account.rate_limit)
+            return self._refused(call.endpoint, Code.IP_LOCKED, Reason.IP_LOCKED), _rate_headers(window)
+        return await self._admit(call, caller)
+
+    async def _caller(
+        self, scope: Scope, headers: Mapping[bytes, bytes], query: bytes
+    ) -> tuple[Caller, bool]:
+        """Whose credentials these are, and whether their token may be used from this address.
+
+        Raises Stranger, DatabaseAway.
+        """
         address = credentials.client_address((scope["client"] or ("",))[0], scope["headers"], self._trusted)
         try:
-            secret, in_query = credentials.secret(_fields(scope, headers, b"authorization"), call.query)
+            secret, in_query = credentials.secret(_fields(scope, headers, b"authorization"), query)
             if secret is None:
-                return write.UNAUTHORIZED, ()
+                raise Stranger
             caller = await self._directory.caller(secret)
             if caller is None or (in_query and not caller.token.allow_query_token):
                 raise credentials.WrongCredentials  # noqa: TRY301 - one answer for every cause
-        except credentials.WrongCredentials:
-            wait_s = self._wrong.wait_s(address, self._now().timestamp())
-            return (write.limited(wait_s) if wait_s else write.UNAUTHORIZED), ()
-        account = caller.account
-        if caller.token.allow_ip and not credentials.inside(address, caller.token.allow_ip):
-            window = await self._rate.look(account.id, account.rate_limit)
-            return self._refused(call.endpoint, Code.IP_LOCKED, Reason.IP_LOCKED), _rate_headers(window)
-        return await self._admit(call, caller)
+        except credentials.WrongCredentials as wrong:
+            raise Stranger(self._wrong.wait_s(address, self._now().timestamp())) from wrong
+        allowed = caller.token.allow_ip
+        return caller, not allowed or credentials.inside(address, allowed)
 
     async def _admit(self, call: Call, caller: Caller) -> tuple[Reply, tuple[Header, ...]]:
         """Step 5, the rate limit; then the endpoint's own steps."""
@@ -216,7 +239,7 @@ def _fields(scope: Scope, headers: Mapping[bytes, bytes], name: bytes) -> tuple[
     return tuple(text for field, text in scope["headers"] if field == name)
 
 
-async def _body(headers: Mapping[bytes, bytes], receive: Receive) -> bytes | None:
+async def read_body(headers: Mapping[bytes, bytes], receive: Receive) -> bytes | None:
     """The whole body, or None if it is too large; what is not read here the server discards."""
     length = headers.get(b"content-length")
     if length is None and b"transfer-encoding" not in headers:

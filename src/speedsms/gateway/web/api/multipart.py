@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
-from speedsms.contract.read import BadMultipart
+from speedsms.contract.decode import BadMultipart
 from speedsms.wire import Reason
 
 if TYPE_CHECKING:
