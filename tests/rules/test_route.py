@@ -3,7 +3,8 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from speedsms.gateway.rules.route import Route, fitting, misfit
+from speedsms.gateway.rules import state
+from speedsms.gateway.rules.route import Route, fitting, misfit, pools_of, turns
 
 KINDS = ("sms", "voice")
 CARRIERS = ("viettel", "mobifone", "foreign:66")
@@ -49,3 +50,38 @@ def test_priority_goes_before_cost(table, message):
     ranks = [(by_id[i].priority, by_id[i].cost_vnd, i) for i in ids]
     assert ranks == sorted(ranks)
     assert {*ids} == {route.id for route in table if route.fits(*message)}
+
+
+@given(st.lists(routes, unique_by=lambda r: r.id), st.frozensets(st.integers(1, 3)))
+def test_dispatch_and_explain_agree(table, healthy):
+    """A channel may take a pool exactly when its turn is the first among the healthy ones and itself."""
+    pools = {7: tuple(route.id for route in table)}
+    for channel in (1, 2, 3):
+        turn = turns(table, healthy | {channel})
+        assert (pools_of(channel, table, pools, healthy) == [7]) == (turn.get(channel) == 1)
+        better = {
+            r.channel_id
+            for r in table
+            for mine in [min((r.standing for r in table if r.channel_id == channel), default=(9, 9))]
+            if r.standing < mine and r.channel_id in healthy
+        }
+        assert (turn.get(channel) == 1) == (channel in {r.channel_id for r in table} and not better)
+
+
+@given(st.lists(routes, unique_by=lambda r: r.id))
+def test_equals_share_a_turn(table):
+    """Turns count from one without a gap, and follow each channel's best route."""
+    turn = turns(table, range(9))
+    best = {c: min(r.standing for r in table if r.channel_id == c) for c in turn}
+    assert sorted(set(turn.values())) == list(range(1, len(set(best.values())) + 1))
+    assert all((turn[a] < turn[b]) == (best[a] < best[b]) for a in turn for b in turn)
+
+
+def test_only_a_throttled_channel_keeps_what_it_cannot_take():
+    """Every other pause, and every other state than up and degraded, leaves messages to the next route."""
+    assert state.keeps("up", "")
+    assert state.keeps("degraded", "link 1 is down")
+    for reason, ruling in state.RULINGS.items():
+        assert state.keeps("paused", reason) == (reason in ("throttled", "queue_full")), ruling
+    for other in ("starting", "down", "blocked", "draining", "stopped", ""):
+        assert not state.keeps(other, "throttled")

@@ -3,20 +3,22 @@
 import asyncio
 import json
 import socket
+import sys
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import quote
 
 import psycopg
 import pytest
 from psycopg.types.json import Jsonb
 
+from speedsms.contract.carriers import Carrier, carrier_name
 from speedsms.contract.content import ContentRules
+from speedsms.contract.senders import Lane
 from speedsms.gateway.flow import accept
 from speedsms.gateway.flow.accept import Acceptor
 from speedsms.gateway.metrics import Metrics
@@ -29,6 +31,7 @@ from speedsms.gateway.web.asgi import Api
 from speedsms.gateway.web.rate import Rate
 from speedsms.wire import SmsType
 
+sys.path.insert(0, str(Path(__file__).parent))  # the fake's adapter is a plain module of this folder
 VECTORS = Path(__file__).parent / "vectors"
 MAX_PARTS = {SmsType(t): parts for t, parts in enumerate((3, 6, 3, 3, 6, 6, 6, 6), 1)}
 TOKEN_SETTINGS = ("allow_query_token", "duplicate_window_s", "spend_cap_day_vnd")
@@ -60,7 +63,11 @@ def pytest_generate_tests(metafunc):
         folder = chosen(metafunc.config)
         found = [json.loads(path.read_text("utf-8")) for path in sorted(folder.glob("*.json"))]
         cases = [case for file in found if file.get("kind") == "wire" for case in file["cases"]]
-        metafunc.parametrize("case", [pytest.param(case, id=case["id"], marks=marks(case)) for case in cases])
+        on_gateway = "world" in metafunc.fixturenames
+        metafunc.parametrize(
+            "case",
+            [pytest.param(case, id=case["id"], marks=marks(case) if on_gateway else ()) for case in cases],
+        )
 
 
 def chosen(config) -> Path:
@@ -84,12 +91,38 @@ def moment(text: str) -> datetime:
     return datetime.fromisoformat(text)
 
 
-@dataclass(frozen=True, slots=True)
-class Start:
+class Start(NamedTuple):
     """What was there before the first step."""
 
     balance_vnd: int
     messages: list[int]
+
+
+COLUMNS_STORED = (
+    "to",
+    "carrier",
+    "sms_type",
+    "sender",
+    "text",
+    "encoding",
+    "units",
+    "parts",
+    "price_vnd",
+    "class",
+    "validity_s",
+    "state",
+)
+
+
+def described(row: tuple[Any, ...]) -> dict[str, Any]:
+    one = dict(zip(COLUMNS_STORED, row, strict=True))
+    number = str(one["to"])
+    return one | {
+        "to": number,
+        "carrier": carrier_name(Carrier(one["carrier"]), number),
+        "class": Lane(one["class"]).name.lower(),
+        "state": "held" if one["state"] else "queued",
+    }
 
 
 class World:
@@ -234,6 +267,19 @@ class World:
         row = self.admin.execute("SELECT balance_vnd FROM account WHERE name = %s", (account,)).fetchone()
         assert row
         return int(row[0])
+
+    def stored(self, account: str, start: Start) -> list[dict[str, Any]]:
+        """The messages that came since."""
+        rows = self.admin.execute(
+            "SELECT m.number, m.carrier, q.sms_type, q.sender, q.content, q.encoding, q.units, q.parts,"
+            " m.price_vnd, q.lane, q.validity_s, q.due > %s FROM message m JOIN request q ON q.id = m.id >> 7"
+            " JOIN account a ON a.id = m.account_id WHERE a.name = %s AND m.id <> ALL(%s) ORDER BY m.id",
+            (self.now, account, start.messages),
+        ).fetchall()
+        return [described(row) for row in rows]
+
+    def advance(self, seconds: float) -> None:
+        self.now += timedelta(seconds=seconds)
 
     def _change(self, account: str, key: str, value: Any) -> None:
         if key in COLUMNS:
@@ -395,6 +441,15 @@ async def world(server, anyio_backend, pytestconfig) -> AsyncIterator[World]:  #
                 yield world
                 stop.set()
                 await serving
+
+
+@pytest.fixture(scope="session")
+def fake_world(pytestconfig):
+    from fake_world import FakeWorld
+
+    world = FakeWorld(chosen(pytestconfig))
+    with world.server:
+        yield world
 
 
 def _named(url: str, database: str) -> str:

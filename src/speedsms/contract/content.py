@@ -6,10 +6,11 @@ from dataclasses import dataclass, field
 from speedsms.contract import ads
 from speedsms.contract.declined import Declined
 from speedsms.contract.senders import DEFAULT_MAX_PARTS, Sender
-from speedsms.text import Encoding, NotSendable, Segments, TextMode, segments
+from speedsms.text import Encoding, NotSendable, Segments, TextMode, normalise, segments
 from speedsms.wire import Code, Reason, SmsType
 
 MAX_CONTENT = 10_000  # characters
+MAX_MMS = 1_000  # characters
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,3 +66,14 @@ def _advertised(text: Segments, label: ads.AdLabel, optout_text: str, reserved: 
         return text
     labelled = segments(final, TextMode.KEEP, reserved)
     return Segments(labelled.text, labelled.encoding, labelled.units, labelled.parts, text.changed)
+
+
+def flat(content: str, mode: TextMode) -> Segments:
+    """The text of a call or an MMS, which is sold whole and has no parts. Raises Declined: 113, 110."""
+    if len(content) > MAX_MMS:
+        raise Declined(Code.TOO_LONG, Reason.TOO_LONG, f"{len(content)} characters; an MMS has {MAX_MMS}")
+    try:
+        text, changed = normalise(content, mode)
+    except NotSendable as error:
+        raise Declined(Code.NOT_SENDABLE, Reason.CODE_POINT, str(error)) from error
+    return Segments(text, Encoding.UCS2, 0, 0, changed)

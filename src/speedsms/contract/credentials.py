@@ -10,7 +10,7 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_add
 from math import ceil
 from typing import Final, TypeAlias
 
-from speedsms.contract.read import name, value
+from speedsms.contract.decode import name, value
 
 WRONG_PER_MINUTE: Final = 30
 _WINDOW_S: Final = 60.0

@@ -6,7 +6,7 @@ from hashlib import sha256
 from typing import Final, NamedTuple
 from urllib.parse import unquote_to_bytes
 
-from speedsms.contract.read import without_token
+from speedsms.contract.decode import without_token
 from speedsms.contract.request import Key
 from speedsms.wire import PREFIX, Endpoint
 

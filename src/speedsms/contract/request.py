@@ -17,6 +17,47 @@ class Send(NamedTuple):
     notices: tuple[str, ...] = ()  # from the reader: percent_decoded, literal_escapes
 
 
+class Voice(NamedTuple):
+    """One `voice/otp`: the digits that are read aloud to one number."""
+
+    entry: str
+    content: str
+    send_at: datetime | None = None
+    validity_s: int | None = None
+    reference: str | None = None
+    notices: tuple[str, ...] = ()
+
+
+class PinCreate(NamedTuple):
+    """One `pin/create`; `content` has its placeholder still."""
+
+    entry: str
+    content: str
+    app_id: str
+    notices: tuple[str, ...] = ()
+
+
+class PinVerify(NamedTuple):
+    """One `pin/verify`; `phone` as the caller wrote it."""
+
+    phone: str
+    pin: str
+    app_id: str
+
+
+class Mms(NamedTuple):
+    """One `mms/send`."""
+
+    entries: tuple[str, ...]
+    content: str
+    link: str
+    sender: str
+    send_at: datetime | None = None
+    validity_s: int | None = None
+    reference: str | None = None
+    notices: tuple[str, ...] = ()
+
+
 class Key(NamedTuple):
     """An Idempotency-Key in its scope; its fingerprint tells a repeat from a reuse (protocol §15.1)."""
 

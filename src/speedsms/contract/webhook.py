@@ -102,7 +102,7 @@ def headers(
         "User-Agent": agent,
         "webhook-id": event,
         "webhook-timestamp": str(timestamp),
-        "webhook-signature": " ".join([_signature(secret, signed) for secret in secrets]),
+        "webhook-signature": " ".join([signature(secret, signed) for secret in secrets]),
         **webhook.hints,
     }
     if legacy_secret is not None:
@@ -110,12 +110,12 @@ def headers(
     return found
 
 
-def _signature(secret: str, signed: bytes) -> str:
-    return "v1," + b64encode(hmac.digest(_key(secret), signed, "sha256")).decode("ascii")
+def signature(secret: str, signed: bytes) -> str:
+    return "v1," + b64encode(hmac.digest(key_of(secret), signed, "sha256")).decode("ascii")
 
 
 @lru_cache(maxsize=4096)
-def _key(secret: str) -> bytes:
+def key_of(secret: str) -> bytes:
     return b64decode(secret.removeprefix(SECRET_PREFIX), validate=True)
 
 

@@ -5,8 +5,9 @@ from http import HTTPStatus
 from json import JSONEncoder
 from typing import Any, Final
 
+from speedsms.contract.pin import Check
 from speedsms.contract.request import Accepted, Reply
-from speedsms.wire import Code, Endpoint, Reason, message
+from speedsms.wire import PIN_INVALID_MESSAGE, Code, Endpoint, Reason, message
 
 _encode: Final = JSONEncoder(separators=(",", ":")).encode
 
@@ -15,16 +16,40 @@ _SENDING: Final = frozenset((Endpoint.SMS_SEND, Endpoint.VOICE_OTP, Endpoint.MMS
 
 
 def accepted(done: Accepted) -> Reply:
-    """An accepted `sms/send` (protocol §5.2)."""
+    """An accepted `sms/send` or `mms/send` (protocol §5.2, §5.7)."""
     invalid = _encode(done.invalid) if done.invalid else "[]"
     body = (
         f'{{"status":"success","code":"00","data":{{"tranId":{done.tran_id},"totalSMS":{done.total_sms},'
         f'"totalPrice":{done.total_vnd},"invalidPhone":{invalid}}}}}'
     )
-    headers: tuple[tuple[str, str], ...] = (("X-Speedsms-Parts", str(done.parts)),)
-    if done.notices:
-        headers += (("X-Speedsms-Notice", ", ".join(done.notices)),)
-    return Reply(200, body.encode(), headers)
+    return Reply(200, body.encode(), _told(done))
+
+
+def called(done: Accepted) -> Reply:
+    """An accepted `voice/otp` (protocol §5.3)."""
+    data = {"tranId": done.tran_id, "totalPrice": done.total_vnd, "invalidPhone": []}
+    return _success(data, _told(done))
+
+
+def created(done: Accepted, pin: str | None) -> Reply:
+    """An accepted `pin/create`; pin: only of an application with `expose_pin` (protocol D22)."""
+    data: dict[str, Any] = {"tranId": done.tran_id, "totalPrice": done.total_vnd}
+    return _success(data | {"pin_code": pin} if pin else data, _told(done))
+
+
+def verified(phone: str, pin: str, check: Check, *, strict: bool) -> Reply:
+    """`pin/verify`, which has no `code`; strict: a wrong PIN is an error (protocol D24, D25)."""
+    data = {"pin": pin, "phone": phone, "verified": check.verified, "remainingAttempts": check.remaining}
+    if check.verified or not strict:
+        return Reply(200, _encode({"status": "success", "data": data}).encode(), ())
+    body = {"status": "error", "code": Code.BAD_PARAMETERS, "message": PIN_INVALID_MESSAGE, "data": data}
+    return Reply(200, _encode(body).encode(), (("X-Speedsms-Reason", Reason.BAD_PIN),))
+
+
+def _told(done: Accepted) -> tuple[tuple[str, str], ...]:
+    """The headers of an accepted request; what is flat has no parts."""
+    headers = (("X-Speedsms-Parts", str(done.parts)),) if done.parts else ()
+    return (*headers, ("X-Speedsms-Notice", ", ".join(done.notices))) if done.notices else headers
 
 
 def info(email: str, balance_vnd: int) -> Reply:
@@ -37,8 +62,8 @@ def status(messages: Sequence[tuple[str, int]]) -> Reply:
     return _success([{"phone": phone, "status": progress} for phone, progress in messages])
 
 
-def _success(data: Any) -> Reply:
-    return Reply(200, _encode({"status": "success", "code": "00", "data": data}).encode(), ())
+def _success(data: Any, headers: tuple[tuple[str, str], ...] = ()) -> Reply:
+    return Reply(200, _encode({"status": "success", "code": "00", "data": data}).encode(), headers)
 
 
 def refused(endpoint: Endpoint, code: Code, reason: Reason, invalid_phones: Sequence[str] = ()) -> Reply:
