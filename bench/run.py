@@ -26,6 +26,8 @@ import stock
 from gateway import Gateway, closed, gateway
 from machine import build, free_port, machine_cpu_s, open_loop, quiet
 
+import sdk
+
 HERE = Path(__file__).parent
 _MANY = 100
 
@@ -149,7 +151,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument(
         "--quick", action="store_true", help="2 rounds of 3 s with empty tables; writes no page"
     )
-    parser.add_argument("--only", choices=["sim", "smpp"], help="one of the two sets of rounds")
+    parser.add_argument("--only", choices=[*SETS], help="one of the sets of rounds")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=int, default=8)
     parser.add_argument("--stock", type=int, default=5_000_000, help="messages stored for the last rounds")
@@ -164,6 +166,7 @@ def _arguments() -> argparse.Namespace:
 SETS: dict[str, tuple[Callable[..., list[Any]], Callable[..., str]]] = {
     "sim": (_sim, page.text),
     "smpp": (_smpp, carried.text),
+    "sdk": (sdk.run, sdk.text),
 }
 
 

@@ -48,13 +48,33 @@ def test_the_tree_of_commands_loads_no_gateway():
     assert not [name for name in loaded if name.startswith("speedsms.gateway")]
 
 
+def test_importing_the_package_costs_next_to_nothing():
+    """Counted in modules, which no busy machine changes; milliseconds follow (at most 150)."""
+    bare, package = _loaded("pass"), _loaded("import speedsms")
+    ours = {name for name in package if name.startswith("speedsms")}
+    assert ours == {"speedsms"}
+    assert len(package - bare) <= 40
+    client = _loaded("from speedsms import SpeedSMS") - bare
+    assert len(client) <= 300
+    assert not client & {"rich", "cyclopts", "speedsms.cli", "speedsms.testing", "speedsms.gateway"}
+
+
+PUBLIC = """
+    Account AccountBlocked AsyncSpeedSMS Band Code ConfigurationError EntryState InsufficientBalance
+    InvalidNumber InvalidRequest IpLocked KeyConflict NotAllowed NotSendable NotYetFinal Number NumberStatus
+    Outcome OutcomeUnknown PinCheck PinSent Preview Progress RateLimited Reason Rejected Segments
+    SenderNotFound Sent SmsType SpeedSMS SpeedSMSError TextMode TooLong Unauthorized Unavailable compat
+    parse_number preview segments testing webhook
+"""
+
+
 def test_public_names():
     """A name more or less is a decision."""
     names = "sorted(n for n in dir(speedsms) if not n.startswith('_'))"
     script = f"import speedsms; print(*{names}, speedsms.__version__)"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     version = tomllib.loads((ROOT / "pyproject.toml").read_text("utf8"))["project"]["version"]
-    assert done.stdout.split() == [version]
+    assert done.stdout.split() == [*PUBLIC.split(), version]
 
 
 def test_the_package_says_that_it_is_typed():

@@ -77,6 +77,7 @@ class Number:
 
     @property
     def is_foreign(self) -> bool:
+        """Not of Vietnam's plan."""
         return not self.e164.startswith(VIETNAM)
 
     @property

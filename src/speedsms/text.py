@@ -95,6 +95,14 @@ class Costly(NamedTuple):
     units: int
 
 
+class Savings(NamedTuple):
+    """Parts that steps of protocol §10.1 take off a content: `nfc` is always done, the others on request."""
+
+    nfc: int
+    tidy: int
+    unaccent: int
+
+
 def segments(content: str, mode: TextMode = TextMode.KEEP, reserved: int = 0) -> Segments:
     """Normalise and count a content; `reserved` units are added by the carrier behind it (protocol §10.3).
 
@@ -122,8 +130,7 @@ def normalise(content: str, mode: TextMode = TextMode.KEEP) -> tuple[str, tuple[
     """
     if found := _FORBIDDEN.search(content) or (_has_astral(content) and _ASTRAL_ENDS.search(content)):
         raise NotSendable(found.start(), ord(found[0]))
-    lines = content.replace("\r\n", "\n").replace("\r", "\n").replace("\u2028", "\n").replace("\u2029", "\n")
-    spaced = lines.replace("\t", " ")
+    spaced = _spaced(content)
     # Phones and macOS often write NFD, which costs a Vietnamese sentence a quarter more units.
     text = normalize("NFC", spaced)
     changed: tuple[str, ...] = ("nfc",) if text != spaced else ()
@@ -136,6 +143,11 @@ def normalise(content: str, mode: TextMode = TextMode.KEEP) -> tuple[str, tuple[
         return tidied, changed
     plain = fold(tidied)
     return plain, (*changed, "unaccented") if plain != tidied else changed
+
+
+def _spaced(content: str) -> str:
+    lines = content.replace("\r\n", "\n").replace("\r", "\n").replace("\u2028", "\n").replace("\u2029", "\n")
+    return lines.replace("\t", " ")
 
 
 def _tidy(text: str) -> str:
@@ -161,6 +173,19 @@ def costly(text: str) -> list[Costly]:
     if strangers := [*_NOT_GSM7.finditer(text)]:
         return [Costly(m.start(), m[0], 2 if m[0] > "\uffff" else 1) for m in strangers]
     return [Costly(position, c, 2) for position, c in enumerate(text) if c in GSM7_EXTENSION]
+
+
+def savings(content: str) -> Savings:
+    """What composing letters saved, and what `tidy` and `unaccent` would save more, in parts.
+
+    Raises NotSendable.
+    """
+    kept = segments(content)
+    written = _spaced(content)
+    encoding = Encoding.UCS2 if _NOT_GSM7.search(written) else Encoding.GSM7
+    as_written = len(_cut(_marked(written, encoding), encoding))
+    tidied, plain = (segments(content, mode).parts for mode in (TextMode.TIDY, TextMode.UNACCENT))
+    return Savings(as_written - kept.parts, kept.parts - tidied, kept.parts - plain)
 
 
 def _marked(text: str, encoding: Encoding) -> str:
