@@ -1,15 +1,22 @@
-"""Writes docs/reference/{settings,smpp,cli,codes}.md from the code. `make docs` runs it; a test compares."""
+"""Writes the pages of PAGES into docs/reference from the code. `make docs` runs it; a test compares."""
 
+import ast
+import inspect
+import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from enum import Enum
+from functools import cache
+from importlib import import_module
 from pathlib import Path
-from types import UnionType
+from textwrap import dedent
+from types import ModuleType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import msgspec
 
 from speedsms.catalogue import ENTRIES, Entry, Place
-from speedsms.cli import COMMANDS, GROUPS
+from speedsms.cli.tree import COMMANDS, GATEWAY, GROUPS, Command
 from speedsms.gateway.channels import base as refusal
 from speedsms.gateway.channels.smpp import settings as smpp
 from speedsms.gateway.config import DeclaredRoute, Section, Setting, Settings, catalogue
@@ -131,28 +138,40 @@ def _value(value: Any) -> str:
 
 
 def cli_page() -> str:
-    """Every command with an example."""
+    """Every command with an example: those of integrators, then those of operators."""
     lines = ["# Commands", "", GENERATED, ""]
-    lines += ["Data go to stdout, words to stderr. Every gateway command takes `--json` and `--config FILE`;"]
-    lines += ['`--json` prints `{"schema":1,"data":…}`. `speedsms COMMAND --help` lists all options.', ""]
+    lines += ["Data go to stdout, words to stderr. Every command takes `--json`, which prints"]
+    lines += ['`{"schema":1,"data":…}`, and `--help`, which lists all its options. Phone numbers are masked']
+    lines += ["unless `--show-pii` is given.", ""]
     lines += [
-        "Exit codes: 0 done · 1 refused · 2 usage · 3 configuration · 4 database or server unreachable ·"
+        "Exit codes: 0 done · 1 refused · 2 usage · 3 configuration · 4 service or database unreachable ·"
     ]
-    lines += ["5 outcome unknown · 130 interrupted.", "", "| Command | Does | Example |", "|---|---|---|"]
+    lines += ["5 outcome unknown · 130 interrupted.", "", "## For integrators", ""]
     lines += [
-        "| `segments` | Show how a text is coded and cut into parts. | `speedsms segments 'Xin chào'` |"
+        "They call a service: a gateway of your own, or the vendor's, which `listen` and `trigger` cannot."
     ]
-    lines += [f"| `{c.path}` | {c.help} | `speedsms {c.example}` |" for c in COMMANDS if " " not in c.path]
+    lines += ["`--profile` and `--base-url` say which; `--lang vi|en` how they speak, else the environment's"]
+    lines += ["locale. With `--json` an error is one, too:"]
+    lines += ['`{"schema":1,"data":null,"error":{"code":…,"reason":…,"message":…,"hint":…,"key":…}}`.', ""]
+    operators = [c for c in COMMANDS if c.target.startswith(GATEWAY)]
+    lines += _commands(c for c in COMMANDS if c not in operators)
+    lines += [
+        "",
+        "## For operators",
+        "",
+        "They work on a gateway of your own; all but `smsc` take `--config FILE`.",
+        "",
+    ]
+    lines += _commands(c for c in operators if " " not in c.path)
     for group, text in GROUPS.items():
-        lines += ["", f"## {group}", "", text, "", "| Command | Does | Example |", "|---|---|---|"]
-        lines += [
-            f"| `{c.path}` | {c.help} | `speedsms {c.example}` |" for c in COMMANDS if _in(c.path, group)
-        ]
+        if found := [c for c in operators if c.path.startswith(f"{group} ")]:
+            lines += ["", f"### {group}", "", text, "", *_commands(found)]
     return "\n".join([*lines, ""])
 
 
-def _in(path: str, group: str) -> bool:
-    return path.partition(" ")[0] == group and " " in path
+def _commands(commands: Iterable[Command]) -> list[str]:
+    head = ["| Command | Does | Example |", "|---|---|---|"]
+    return [*head, *(f"| `{c.path}` | {c.help} | `speedsms {c.example}` |" for c in commands)]
 
 
 def codes_page() -> str:
@@ -181,7 +200,212 @@ def _entry(place: Place, entry: Entry) -> list[str]:
     return lines
 
 
-PAGES = {"settings.md": settings_page, "smpp.md": smpp_page, "cli.md": cli_page, "codes.md": codes_page}
+# What a section of python.md holds of the package itself; all other names of it are results.
+_CLIENTS = ("SpeedSMS", "AsyncSpeedSMS")
+_FUNCTIONS = ("preview", "segments", "parse_number")
+_BESIDE = {  # what the results are made of
+    "speedsms.results": ("Raw", "Totals", "Exchange"),
+    "speedsms.text": ("Encoding", "Costly", "Savings", "NotSendable"),
+}
+MODULES = (
+    "speedsms.webhook",
+    "speedsms.testing",
+    "speedsms.compat",
+    "speedsms.contrib.asgi",
+    "speedsms.contrib.wsgi",
+    "speedsms.contrib.starlette",
+    "speedsms.contrib.flask",
+    "speedsms.contrib.django",
+    "speedsms.contrib.celery",
+)
+
+
+def python_page() -> str:
+    """Every public name of the SDK with its signature and docstring."""
+    package = import_module("speedsms")
+    names = {name: getattr(package, name) for name in public(package)}
+    errors = {name: value for name, value in names.items() if _is_a(value, Exception)}
+    enums = {name: value for name, value in names.items() if _is_a(value, Enum)}
+    first = {name: names[name] for name in (*_CLIENTS, *_FUNCTIONS)}
+    results = {
+        name: value
+        for name, value in names.items()
+        if inspect.isclass(value) and name not in {*errors, *enums, *first}
+    }
+    beside = {name: getattr(import_module(home), name) for home, all_ in _BESIDE.items() for name in all_}
+    lines = ["# The Python SDK, name by name", "", GENERATED, "", *_python_head()]
+    lines += ["## Clients", *_named({name: first[name] for name in _CLIENTS})]
+    lines += ["", "## Functions", *_named({name: first[name] for name in _FUNCTIONS})]
+    lines += ["", "## Results", *_named(results)]
+    lines += [
+        "",
+        f"Of {' and '.join(f'`{home}`' for home in _BESIDE)}:",
+        *_named(beside),
+        "",
+        "## Enums",
+        *_named(enums),
+    ]
+    lines += ["", "## Errors", "", *_module_doc(import_module("speedsms.errors")), *_named(errors)]
+    for path in MODULES:
+        module = import_module(path)
+        found = {name: getattr(module, name) for name in public(module)}
+        lines += [
+            "",
+            f"## {path}",
+            "",
+            *_module_doc(module),
+            *_named(found, Path(module.__file__ or "").parent),
+        ]
+    return "\n".join([*lines, ""])
+
+
+def public(module: ModuleType) -> list[str]:
+    """What a module offers: its `__all__`, else the classes and functions that it defines."""
+    offered = getattr(module, "__all__", None)
+    if offered is not None:
+        return list(offered)
+    return [
+        name
+        for name, value in vars(module).items()
+        if not name.startswith("_")
+        and getattr(value, "__module__", None) == module.__name__
+        and callable(value)
+    ]
+
+
+def _python_head() -> Iterator[str]:
+    yield "Times are in seconds (`_s`), money in whole đồng (`_vnd`). `Entry` is `str | int | Number` or what"
+    yield "has `as_e164`; `Moment` is an aware `datetime`, Unix seconds or RFC 3339. How to begin:"
+    yield from ("[the SDK in five minutes](../tutorial/python-sdk.md).", "")
+
+
+def _is_a(value: object, kind: type) -> bool:
+    return isinstance(value, type) and issubclass(value, kind)
+
+
+def _module_doc(module: ModuleType) -> list[str]:
+    """Its first paragraph as prose; the rest, which is drawn, as it stands."""
+    first, _, rest = _doc(module).partition("\n\n")
+    return [first, *(["", "```text", rest, "```"] if rest else [])]
+
+
+@cache
+def _sections() -> frozenset[str]:
+    """All names that have a section."""
+    modules = map(import_module, ("speedsms", *MODULES))
+    return frozenset(name for module in modules for name in public(module))
+
+
+def _named(names: Mapping[str, Any], folder: Path = Path()) -> Iterator[str]:
+    for name, value in names.items():
+        if _is_a(value, Enum):
+            yield from ("", f"### {name}", "", _doc(value), "", "| Name | Value |", "|---|---|")
+            yield from (f"| `{member.name}` | `{member.value}` |" for member in value)
+        elif inspect.isclass(value):
+            yield from _class(name, value)
+        elif inspect.isroutine(value):
+            yield from ("", f"### {name}", "", *_signature(name, _tree(value)), "", _doc(value))
+        else:
+            yield from ("", f"### {name}", "", *_constant(name, value, folder))
+
+
+def _constant(name: str, value: object, folder: Path) -> Iterator[str]:
+    """What is neither class nor function has its words behind it, in a comment."""
+    sources = [path.read_text("utf8") for path in sorted(folder.glob("*.py"))]
+    told = re.search(rf"^{name}\b.*# (.+)$", "\n".join(sources), re.MULTILINE)
+    yield f"A `{type(value).__name__}`{f', {told[1]}' if told else ''}."
+
+
+def _class(name: str, kind: type) -> Iterator[str]:
+    """Its docstring, how it is made, its fields, its methods; those of bases that have no section too."""
+    own = [base for base in kind.__mro__ if base is kind or base.__name__ not in _sections()]
+    trees = [_tree(base) for base in own if base.__module__.startswith("speedsms")]
+    above = [base.__name__ for base in kind.__bases__ if base.__name__ in _sections()]
+    yield from ("", f"### {name}", "")
+    made = [node for tree in trees for node in tree.body if _is_constructor(node)]
+    if made and not issubclass(kind, Exception):
+        yield from (*_signature(name, made[0]), "")
+    yield _doc(kind) + "".join(f" A [`{base}`](#{base.lower()})." for base in above)
+    fields = [node for tree in trees[:1] for node in tree.body if isinstance(node, ast.AnnAssign)]
+    if shown := [node for node in fields if not ast.unparse(node.target).startswith("_")]:
+        yield from ("", "| Attribute | Type | Default |", "|---|---|---|", *map(_field, shown))
+    seen: set[str] = set()
+    for node in (node for tree in trees for node in tree.body if isinstance(node, _Function)):
+        if not node.name.startswith("_") and node.name not in seen:
+            seen.add(node.name)
+            yield from _method(node)
+
+
+_Function = ast.FunctionDef | ast.AsyncFunctionDef
+
+
+def _is_constructor(node: ast.stmt) -> bool:
+    """One that names arguments and does not only pass them on."""
+    return isinstance(node, ast.FunctionDef) and node.name == "__init__" and len(node.args.args) > 1
+
+
+def _field(node: ast.AnnAssign) -> str:
+    told = [ast.unparse(node.annotation), ast.unparse(node.value) if node.value else ""]
+    if told[1].startswith("field("):
+        told[1] = ""
+    kind, default = (f"`{text}`".replace("|", "\\|") if text else "" for text in told)
+    return f"| `{ast.unparse(node.target)}` | {kind} | {default} |"
+
+
+def _method(node: ast.FunctionDef | ast.AsyncFunctionDef) -> Iterator[str]:
+    text, result = ast.get_docstring(node) or "", ast.unparse(node.returns or ast.Constant(None))
+    name = f".{node.name}"
+    if isinstance(node, ast.AsyncFunctionDef) and "Iterator" not in result:
+        name = f"await {name}"
+    if any(ast.unparse(mark) == "property" for mark in node.decorator_list):
+        yield from ("", f"**`{name}`** → `{result}`. {text}".strip())
+    elif text.startswith("As `"):
+        yield from ("", f"**`{name}(…)`**: {text[0].lower()}{text[1:]}")
+    else:
+        yield from ("", *_signature(name, node), "", text)
+
+
+def _signature(name: str, node: ast.FunctionDef | ast.AsyncFunctionDef) -> list[str]:
+    """As it is written, on one line if that is short enough, else a line for each argument."""
+    arguments = [text for text in _arguments(node.args) if text != "self"]
+    result = f" -> {ast.unparse(node.returns)}" if node.returns and node.name != "__init__" else ""
+    lines = [f"{name}({', '.join(arguments)}){result}"]
+    if len(lines[0]) > 100:
+        lines = [f"{name}(", *(f"    {text}," for text in arguments), f"){result}"]
+    return ["```text", *lines, "```"]
+
+
+def _arguments(given: ast.arguments) -> Iterator[str]:
+    plain = [*given.posonlyargs, *given.args]
+    missing: list[ast.expr | None] = [None] * (len(plain) - len(given.defaults))
+    yield from map(_argument, plain, [*missing, *given.defaults])
+    if given.vararg or given.kwonlyargs:
+        yield "*" + (_argument(given.vararg, None) if given.vararg else "")
+    yield from map(_argument, given.kwonlyargs, given.kw_defaults)
+    if given.kwarg:
+        yield f"**{_argument(given.kwarg, None)}"
+
+
+def _argument(given: ast.arg, default: ast.expr | None) -> str:
+    kind = f": {ast.unparse(given.annotation)}" if given.annotation else ""
+    return f"{given.arg}{kind}" + (f" = {ast.unparse(default)}" if default else "")
+
+
+def _tree(thing: Any) -> Any:
+    return ast.parse(dedent(inspect.getsource(thing))).body[0]
+
+
+def _doc(thing: Any) -> str:
+    return inspect.getdoc(thing) or ""
+
+
+PAGES = {
+    "settings.md": settings_page,
+    "smpp.md": smpp_page,
+    "cli.md": cli_page,
+    "codes.md": codes_page,
+    "python.md": python_page,
+}
 
 
 def main() -> None:

@@ -177,6 +177,23 @@ def test_a_channel_shows_its_limits(run, admin_url):
     assert "no worker runs" in err
 
 
+def test_a_paused_channel_says_until_when(run, admin_url):
+    """`channel show` and `doctor` name the pause, and a degraded one its cause; neither is bad."""
+    times = {"since": "2026-12-07T03:00:00+00:00", "until": "2026-12-07T03:00:08+00:00"}
+    for state, cause, more in (
+        ("paused", "throttled", times),
+        ("degraded", "answers take more than 5 s", {}),
+    ):
+        with psycopg.connect(admin_url) as connection:
+            health = json.dumps({"state": state, "cause": cause} | more)
+            connection.execute("UPDATE channel SET health = %s", [health])
+        shown = run("channel", "show", "simulator")[1]
+        assert all(said in shown for said in (state, cause, *more.values()))
+        found = run("doctor", "--json")[1]
+        (channel,) = (finding for finding in found if finding["what"] == "channel simulator")
+        assert (channel["grade"], channel["said"]) == ("odd", f"{state} ({cause})")
+
+
 def test_a_change_beside_the_file_is_warned_of(run, write):
     """What the next start would undo is said at once."""
     write(FILE)

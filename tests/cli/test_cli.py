@@ -9,7 +9,7 @@ import psycopg
 import pytest
 
 from speedsms.cli import COMMANDS, build
-from speedsms.gateway.cli.terminal import neutral, table, vnd
+from speedsms.cli.terminal import neutral, table, vnd
 from speedsms.gateway.store.messages import request_id
 
 NOW = datetime(2026, 12, 7, 3, tzinfo=UTC)

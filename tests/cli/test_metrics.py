@@ -43,13 +43,16 @@ async def test_every_figure_can_be_counted():
     m.refused("101", "missing_to")
     m.commit("accept", 7, 0.01)
     m.dispatched("sim", 3)
-    m.channel("viettel", {"refused.throttled": 4}, up=True)
+    m.channel("viettel", {"refused.throttled": 4}, "paused", up=False)
     m.receipt("parked")
     text = merged({"one": "\n".join([_text(m)])}).decode()
     for name in ("refused_requests_total", "commit_rows_count", "commit_seconds_count", "channel_events"):
         assert f"speedsms_{name}{{" in text
     for name in ("dispatched_messages_total", "receipts_total", "channel_up"):
         assert f"speedsms_{name}{{" in text
+    assert (
+        'speedsms_channel_state{channel="viettel",process="one",speedsms_channel_state="paused"} 1.0' in text
+    )
     assert "_created" not in text
 
 
