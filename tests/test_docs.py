@@ -1,7 +1,9 @@
 """The reference pages say what the code says, and the catalogue knows every refusal."""
 
 import importlib.util
+import inspect
 import re
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -24,7 +26,7 @@ def _tool(name):
     return module
 
 
-@pytest.mark.parametrize("name", ["settings.md", "smpp.md", "cli.md", "codes.md"])
+@pytest.mark.parametrize("name", ["settings.md", "smpp.md", "cli.md", "codes.md", "python.md"])
 def test_generated_pages_are_fresh(name):
     """`make docs` was run after the last change of a setting, a command or a refusal."""
     assert (ROOT / "docs/reference" / name).read_text("utf8") == _tool("docs").PAGES[name]()
@@ -42,6 +44,46 @@ def test_every_command_is_documented():
     page = (ROOT / "docs/reference/cli.md").read_text("utf8")
     assert not [command.path for command in COMMANDS if f"`{command.path}`" not in page]
     assert {command.path.split()[0] for command in COMMANDS if " " in command.path} == set(GROUPS)
+
+
+def _undocumented(value):
+    """Of a class or a function: itself, and the public methods and properties, without a docstring."""
+    name, doc = value.__name__, value.__doc__
+    if not doc or doc.startswith(f"{name}("):  # what a dataclass makes up
+        yield name
+    for member, inside in vars(value).items() if inspect.isclass(value) else ():
+        told = inspect.isroutine(inside) or isinstance(inside, property)
+        if told and not member.startswith("_") and not inside.__doc__:
+            yield f"{name}.{member}"
+
+
+def test_every_public_name_of_the_sdk_is_documented():
+    """Each has a docstring and its section in the reference; so has each method (experience U6)."""
+    docs = _tool("docs")
+    page = (ROOT / "docs/reference/python.md").read_text("utf8")
+    missing = set()
+    for path in ("speedsms", *docs.MODULES):
+        module = import_module(path)
+        assert module.__doc__, path
+        start = "\n## Clients\n" if path == "speedsms" else f"\n## {path}\n"
+        section = page.partition(start)[2].partition("\n## speedsms.")[0]
+        for name in docs.public(module):
+            value = getattr(module, name)
+            heading = f"## {value.__name__}" if inspect.ismodule(value) else f"### {name}"
+            assert f"\n{heading}\n" in (page if inspect.ismodule(value) else section), f"{path}.{name}"
+            if inspect.isclass(value) or inspect.isroutine(value):
+                missing |= {*_undocumented(value)}
+    assert not missing
+
+
+def test_the_reference_has_every_module():
+    """Whatever is public beside the package itself is a module of the page."""
+    glue = {
+        f"speedsms.contrib.{path.stem}"
+        for path in (ROOT / "src/speedsms/contrib").iterdir()
+        if not path.name.startswith("_")
+    }
+    assert {*_tool("docs").MODULES} == {"speedsms.webhook", "speedsms.testing", "speedsms.compat", *glue}
 
 
 def test_every_refusal_is_explained():
@@ -126,8 +168,10 @@ def _anchors(text):
 def test_pages_use_commands_and_settings_that_exist(page):
     """A command or variable shown to a reader is one of this release."""
     text = page.read_text("utf8")
-    known = {"SPEEDSMS_CONFIG", "SPEEDSMS_TEST_DATABASE_URL", *(s.variable for s in catalogue())}
+    sdk = [ROOT / "src/speedsms/settings.py", *ROOT.glob("src/speedsms/contrib/**/*.py")]
+    client = {name for file in sdk for name in re.findall(r"SPEEDSMS_[A-Z_]+[A-Z]", file.read_text("utf8"))}
+    known = {"SPEEDSMS_CONFIG", "SPEEDSMS_TEST_DATABASE_URL", *client, *(s.variable for s in catalogue())}
     assert set(re.findall(r"SPEEDSMS_[A-Z_]+[A-Z]", text)) <= known
-    paths = {command.path for command in COMMANDS} | {"segments"}
+    paths = {command.path for command in COMMANDS}
     for words in re.findall(r"^(?:[A-Z_]+=\S+ )*speedsms ([a-z]+(?: [a-z]+)?)", text, re.MULTILINE):
         assert words in paths or words.split()[0] in paths, words

@@ -37,6 +37,7 @@ class Application:
 
     @property
     def is_short(self) -> bool:
+        """Whether the PIN is so short that fewer checks are allowed (protocol §13)."""
         return self.digits <= SHORT_DIGITS
 
 

@@ -106,6 +106,7 @@ class Account:
 
     @property
     def allowed(self) -> Allowed:
+        """What the contract's rules ask about senders (protocol §8)."""
         return Allowed(
             frozenset(map(SmsType, self.enabled_types)),
             usable(self.senders),
