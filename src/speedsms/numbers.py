@@ -123,6 +123,12 @@ def _open(digits: str, countries: Collection[str]) -> bool:
     return code in countries or (ANY_COUNTRY in countries and code not in _NEVER_BY_WILDCARD)
 
 
+def masked(entry: str) -> str:
+    """`84912345678`, in any spelling → `84•••••678`: enough to recognise one's own."""
+    digits = "".join(filter(str.isdigit, entry)).removeprefix("00")
+    return f"{'84' if digits.startswith('0') else digits[:2]}•••••{digits[-3:]}"
+
+
 def country_code(e164: str) -> str | None:
     """The ITU calling code that E.164 digits begin with; None if it is not assigned."""
     return next((e164[:length] for length in (1, 2, 3) if e164[:length] in COUNTRY_CODES), None)

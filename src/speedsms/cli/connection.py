@@ -10,6 +10,7 @@ from typing import Annotated, Any, Final, ParamSpec
 from cyclopts import Parameter, Token
 
 import speedsms
+from speedsms import numbers
 from speedsms.catalogue import Language
 from speedsms.cli.exits import CONFIGURATION, INTERRUPTED, REFUSED, UNKNOWN, UNREACHABLE
 from speedsms.cli.terminal import SCHEMA, Output, say
@@ -124,8 +125,6 @@ def exit_code(error: SpeedSMSError) -> int:
 
 
 def masked(entry: str) -> str:
-    """`84912345678`, in any spelling → `84•••••678`. What has few digits is nobody's number."""
-    digits = "".join(filter(str.isdigit, entry)).removeprefix("00")
-    if len(digits) < _FEW_DIGITS:
-        return entry[:_SHOWN]
-    return f"{'84' if digits.startswith('0') else digits[:2]}•••••{digits[-3:]}"
+    """What has few digits is nobody's number, and shown as it is."""
+    few = sum(map(str.isdigit, entry)) < _FEW_DIGITS
+    return entry[:_SHOWN] if few else numbers.masked(entry)

@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
+from speedsms.wire import Code, Reason
+
 
 @dataclass(frozen=True, slots=True)
 class Script:
@@ -51,4 +53,10 @@ MAGIC: Final[Mapping[int, str]] = {
     17: "unknown",
     18: "lost",
     19: "refused",
+}
+# Those of the numbers that decide for the whole call.
+REFUSALS: Final[Mapping[int, tuple[Code, Reason]]] = {
+    5: (Code.BALANCE, Reason.BALANCE),
+    6: (Code.NOT_SENDABLE, Reason.CODE_POINT),
+    7: (Code.IP_LOCKED, Reason.IP_LOCKED),
 }

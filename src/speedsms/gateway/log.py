@@ -10,6 +10,8 @@ from typing import Any, Final
 import msgspec
 import structlog
 
+from speedsms.numbers import masked
+
 # The words under which a text, a code or a secret could reach a line by mistake.
 _DROPPED: Final = frozenset(
     "content text pin pin_code otp body raw token access_token authorization password secret secrets".split()  # noqa: SIM905 - words read better
@@ -30,16 +32,10 @@ _SECRETS: Final = re.compile(
 )
 
 
-def mask(number: str) -> str:
-    """`84912345678`, in any spelling → `84•••••678`."""
-    digits = "".join(filter(str.isdigit, number)).removeprefix("00")
-    return f"{'84' if digits.startswith('0') else digits[:2]}•••••{digits[-3:]}"
-
-
 def redacted(text: str) -> str:
     """`text` with numbers masked and tokens, passwords and signing secrets taken out."""
     text = _SECRETS.sub(lambda found: f"{found[found.lastindex or 0]}•••", text)
-    return _NUMBER.sub(lambda found: mask(found[0]), text)
+    return _NUMBER.sub(lambda found: masked(found[0]), text)
 
 
 def redact(_logger: object, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
@@ -93,7 +89,7 @@ def _clean(value: Any) -> Any:
         return redacted(value)
     if isinstance(value, int):
         # Numbers are stored as integers (84912345678); identifiers are shorter or much longer.
-        return mask(str(value)) if 84_200_000_000 <= value < 84_999_999_999 else value
+        return masked(str(value)) if 84_200_000_000 <= value < 84_999_999_999 else value
     if isinstance(value, Mapping):
         return redact(None, "", dict(value))
     if isinstance(value, list | tuple | set | frozenset):

@@ -9,8 +9,8 @@ from cyclopts import Parameter
 from speedsms.cli.exits import REFUSED
 from speedsms.cli.terminal import refuse, show, vnd
 from speedsms.gateway.cli.terminal import PLAIN, Options, command, opened
-from speedsms.gateway.log import mask
 from speedsms.gateway.store.timeline import Story, story
+from speedsms.numbers import masked
 
 
 @command
@@ -32,7 +32,7 @@ async def show_(
 
 
 def _masked(found: Story) -> Story:
-    recipients = [replace(r, number=mask(r.number), entry=mask(r.entry)) for r in found.recipients]
+    recipients = [replace(r, number=masked(r.number), entry=masked(r.entry)) for r in found.recipients]
     return replace(found, recipients=recipients, content=f"({len(found.content)} characters)")
 
 

@@ -10,9 +10,10 @@ from cyclopts import Parameter
 from speedsms.cli.exits import REFUSED
 from speedsms.cli.terminal import plain, refuse, show, table
 from speedsms.gateway.cli.terminal import PLAIN, Options, changing, command
-from speedsms.gateway.log import mask, redacted
+from speedsms.gateway.log import redacted
 from speedsms.gateway.store import parked
 from speedsms.gateway.store.parked import ParkedRow
+from speedsms.numbers import masked
 
 _MOST: Final = 100
 _SHOWN: Final = 72  # characters of what the carrier sent, so that a row stays a row
@@ -56,7 +57,7 @@ async def retry(
 
 def _masked(row: ParkedRow) -> ParkedRow:
     raw = redacted(_TEXT.sub("text:…", row.raw))
-    return replace(row, number=row.number and mask(row.number), cause=redacted(row.cause), raw=raw[:_SHOWN])
+    return replace(row, number=row.number and masked(row.number), cause=redacted(row.cause), raw=raw[:_SHOWN])
 
 
 def _row(row: ParkedRow) -> dict[str, Any]:

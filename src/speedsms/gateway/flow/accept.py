@@ -23,6 +23,7 @@ from speedsms.contract.price import unit_price_vnd
 from speedsms.contract.recipients import Recipients
 from speedsms.contract.request import Accepted, Key, Reply, Send
 from speedsms.contract.senders import VALIDITY_S, Lane, Sender, lane_of, resolve
+from speedsms.contract.simulation import REFUSALS
 from speedsms.gateway import failpoint
 from speedsms.gateway.metrics import Metrics
 from speedsms.gateway.rules.route import SIMULATOR_POOL
@@ -65,13 +66,6 @@ class InFlight(Exception):  # noqa: N818 - it names the answer
 
 class ConnectionReset(Exception):  # noqa: N818 - magic number 84000000013
     """The request was accepted, and the connection is to be cut without a reply."""
-
-
-_MAGIC_REFUSALS: Final = {
-    5: (Code.BALANCE, Reason.BALANCE),
-    6: (Code.NOT_SENDABLE, Reason.CODE_POINT),
-    7: (Code.IP_LOCKED, Reason.IP_LOCKED),
-}
 
 
 class _Pending(Struct):
@@ -296,8 +290,8 @@ class Acceptor:
 
     def _play_refusal(self, caller: Caller, to: Recipients, key: Key | None) -> None:
         for trick in to.magic:
-            if trick in _MAGIC_REFUSALS:
-                code, reason = _MAGIC_REFUSALS[trick]
+            if trick in REFUSALS:
+                code, reason = REFUSALS[trick]
                 raise Declined(code, reason, "played by a magic number")
             call = (caller.token.id, key.key if key else "")
             if trick == 12 and call not in self._played:
