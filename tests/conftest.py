@@ -5,6 +5,7 @@ SPEEDSMS_TEST_DATABASE_URL names an external server (as a role that may create d
 
 import asyncio
 import os
+import signal
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from itertools import count
@@ -19,6 +20,9 @@ import structlog
 from speedsms.gateway.store.db import Database
 from speedsms.gateway.store.embedded.cluster import Cluster, ClusterSettings
 from speedsms.gateway.store.migrate import migrate
+
+# A shell that starts the tests in the background ignores SIGINT for them; their children would inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 APP = "speedsms"
 _numbers = count(1)

@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
+from hashlib import sha256
 from typing import Any, Final, TypeVar
 
 from speedsms.catalogue import Language
@@ -135,6 +136,7 @@ class Judge:
     def __init__(self, token: str, language: Language, *, honours_keys: bool | None) -> None:
         credentials = base64.b64encode(f"{token}:x".encode()).decode()
         self._secrets = (token, credentials, credentials.rstrip("="))
+        self.caller = sha256(token.encode()).hexdigest()[:32]  # tells tokens apart without showing one
         self.language: Language = language
         self.honours_keys = honours_keys
 
@@ -153,7 +155,8 @@ class Judge:
                 body = {}
             if raw.status == 200 and _is_success(request, body):
                 return build(Reply(body["data"], raw))
-        except (ValueError, RecursionError, KeyError, TypeError):  # not JSON, or not of the documented shape
+        # Not JSON, or not of the documented shape: PHP writes what is empty as an array.
+        except (ValueError, RecursionError, KeyError, TypeError, AttributeError):
             body = {}
         return self._refused(request, raw, body)
 

@@ -111,10 +111,10 @@ class SpeedSMS(Client):
         each call. Raises ConfigurationError if the journal is of another run; other errors are in outcomes.
         """
         options = {"sms_type": type, "sender": sender, "validity_s": validity_s, "reference": reference}
+        pool = ThreadPoolExecutor(concurrency, thread_name_prefix="speedsms")
         run = many.Run.begin(self._peer, content, options, journal)
         tally, stop, running = many.Tally(time.monotonic()), Event(), deque[Future[many.Part]]()
         calls = map(run.part, many.chunks(to))
-        pool = ThreadPoolExecutor(concurrency, thread_name_prefix="speedsms")
         try:
             running.extend(pool.submit(self._run, call, stop) for call in islice(calls, 2 * concurrency))
             while running:
@@ -295,6 +295,8 @@ class AsyncSpeedSMS(Client):
         progress: Callable[[Totals], None] | None = None,
     ) -> AsyncIterator[Outcome]:
         """As `SpeedSMS.send_many`."""
+        if concurrency < 1:
+            raise ValueError("concurrency is 1 or more")
         options = {"sms_type": type, "sender": sender, "validity_s": validity_s, "reference": reference}
         run = many.Run.begin(self._peer, content, options, journal)
         tally, running = many.Tally(time.monotonic()), deque[asyncio.Task[many.Part]]()

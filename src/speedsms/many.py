@@ -4,6 +4,7 @@ A journal is a file of JSON lines. Each chunk stands in it as *begun*, with its 
 as *done* or *refused* afterwards; so after a crash between the two the chunk is repeated with the same key.
 """
 
+import errno
 import json
 import os
 import re
@@ -42,10 +43,10 @@ KEY_LIFE_S: Final = 23 * 3600
 _ROUNDS: Final = (
     20  # of a chunk that is told to come back later; with a minute each, the limit has long passed
 )
+_HEAD: Final = b'{"journal": 1, '
 _BLOCK_BYTES: Final = 1_000_000 // 8
-_UNFIT: Final = re.compile(
-    r"(?s).{65,}|.*[\x00\ud800-\udfff].*"
-)  # one such entry would refuse its whole call
+# One such entry would refuse its whole call: too long, no text, or torn apart by a form (protocol §4.4).
+_UNFIT: Final = re.compile(r"(?s).{65,}|.*[\x00\ud800-\udfff,].*|\s*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,19 +171,22 @@ class Journal:
                 raise
 
     def _read(self, file: FileIO, terms: str) -> None:
-        """A last line without its end was cut by a crash: what it would have said did not happen yet."""
-        whole = file.read().rpartition(b"\n")[0]
-        if not whole:
+        """A last line without its end was cut by a crash: what it would have said did not happen yet.
+
+        It is taken away once the file is known to be a journal: who names another file by mistake keeps it.
+        """
+        whole, _, torn = file.read().rpartition(b"\n")
+        if not whole and torn[: len(_HEAD)] == _HEAD[: len(torn)]:
             file.truncate(0)
             file.seek(0)
             self._write({"journal": 1, "run": self.run, "terms": terms}, durable=True)
             return
-        file.truncate(len(whole) + 1)
-        file.seek(0, os.SEEK_END)
         head, *rows = map(json.loads, whole.split(b"\n"))
         if head["terms"] != terms:
-            raise ConfigurationError("The journal is of another text, sender, option or address.")
+            raise ConfigurationError("The journal is of another text, sender, option, address or token.")
         self.run = head["run"]
+        file.truncate(len(whole) + 1)
+        file.seek(0, os.SEEK_END)
         for row in rows:
             self._recall(row)
 
@@ -227,8 +231,12 @@ class Journal:
     def _write(self, row: Mapping[str, Any], *, durable: bool = False) -> None:
         if self._file is None:
             return
+        line = json.dumps(row).encode() + b"\n"
         with self._lock:
-            self._file.write(json.dumps(row).encode() + b"\n")
+            end = self._file.tell()
+            if self._file.write(line) < len(line):  # a full disk takes a part, which would spoil the next row
+                self._file.seek(self._file.truncate(end))
+                raise OSError(errno.ENOSPC, "no room for the journal of send_many")
             if durable:
                 os.fsync(self._file.fileno())
 
@@ -267,7 +275,9 @@ class Run:
         cls, peer: Peer, content: str, options: Mapping[str, Any], journal: str | os.PathLike[str] | None
     ) -> "Run":
         """Raises ConfigurationError: the journal is of another run."""
-        terms = {"base_url": peer.base_url, "content": text(content), **options}
+        # Keys belong to an account: under another token the same key would send again.
+        service = {"base_url": peer.base_url, "caller": peer.judge.caller}
+        terms = service | {"content": text(content), **options}
         terms["sender"] = written(options["sender"])
         return cls(peer, Journal(journal, terms), content, options)
 

@@ -245,7 +245,8 @@ def parse(
         raise MissingSignature("webhook-signature is missing")
     signed = f"{event_id}.{stamp}.".encode("ascii") + body
     # Every pair is compared, each in constant time: how long it takes tells nothing about the secret.
-    fits = [_equal(signature(secret, signed), theirs) for secret in secrets for theirs in signatures]
+    ours = [signature(secret, signed) for secret in secrets]
+    fits = [_equal(one, theirs) for one in ours for theirs in signatures]
     if not any(fits):
         raise BadSignature("no signature fits; check the secret, and that the body is the raw one")
     age_s = (time.time() if now is None else now) - int(stamp)
@@ -267,6 +268,8 @@ def parse_unsigned(
     legacy_secret: what `X-SpeedSMS-Secret` has to be, for endpoints that are set to send it; it proves who
     posts, but neither that the body is unchanged nor that it is new. Raises as `parse` does.
     """
+    if legacy_secret == "":
+        raise ValueError("an empty legacy_secret would fit webhooks that have none")
     found = _lower(headers)
     if legacy_secret is not None and not _equal(legacy_secret, found.get("x-speedsms-secret", "")):
         raise BadSignature("X-SpeedSMS-Secret is not the secret")

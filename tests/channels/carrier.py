@@ -70,7 +70,7 @@ def outgoing(message=1, *texts, **other):
     return Outgoing(**given | other)
 
 
-async def until(condition, within_s=5.0):
+async def until(condition, within_s=20.0):
     """Until it holds, looked at in every millisecond."""
     async with asyncio.timeout(within_s):
         while not condition():  # noqa: ASYNC110 - what the client has understood stirs no event

@@ -176,7 +176,7 @@ async def test_capacity_counts_window_and_pace():
 
 
 async def test_the_rate_is_exact():
-    """§1.6: no second, wherever it starts, holds more parts than the rate, and the mean is 98 % of it."""
+    """§1.6: no second, wherever it starts, holds more parts than the rate (that it is used: test_pace)."""
     times = []
     async with exchange(TAKES, rate=200, window=500) as (smsc, channel, _):
         channel.trace = lambda direction, _: times.append(monotonic()) if direction == "sent" else None
@@ -184,7 +184,6 @@ async def test_the_rate_is_exact():
         assert len(times) == len(submitted(smsc)) == 600
         # A busy machine may stop us between the clock and the write; the arithmetic is tested with Pace.
         assert min(late - early for early, late in zip(times, times[200:], strict=False)) >= 0.99
-        assert 599 / (times[-1] - times[0]) >= 0.98 * 200
 
 
 async def test_a_throttle_gives_the_queue_back():

@@ -1,10 +1,14 @@
 """A Flask application sends with one client, and from its command line."""
 
+import time
+
 import pytest
 
 pytest.importorskip("flask")
-from flask import Flask
+from flask import Flask, request
 
+from speedsms import webhook
+from speedsms.contract.webhook import secret_from
 from speedsms.contrib.flask import SpeedSMSExtension
 
 
@@ -53,6 +57,16 @@ def test_a_wrong_secret_is_heard_of_at_the_start():
     app.config["SPEEDSMS_WEBHOOK_SECRET"] = "secret"
     with pytest.raises(ValueError, match="not a signing secret"):
         SpeedSMSExtension(app)
+
+
+def test_a_hook_that_reads_the_body_first():
+    """Such as one that logs requests: the webhook is believed all the same."""
+    app, body = Flask(__name__), b'{"type":"report","tranId":1,"phone":"0912345678","status":0}'
+    app.config["SPEEDSMS_WEBHOOK_SECRET"] = secret = secret_from(b"f" * 32)
+    SpeedSMSExtension(app)
+    app.before_request(lambda: request.get_data() and None)
+    headers = webhook.sign(body, secret, "evt_1", int(time.time()))
+    assert app.test_client().post("/webhooks/speedsms", data=body, headers=headers).status_code == 204
 
 
 def test_two_applications_of_one_extension():

@@ -9,6 +9,7 @@ import time
 import pytest
 
 from speedsms import SpeedSMS, webhook
+from speedsms.contrib._receiver import Receiver
 from speedsms.webhook import Incoming, Report
 
 SECRET = "whsec_AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="
@@ -133,6 +134,11 @@ class Promise:
 
     def __await__(self):
         yield
+
+
+def test_the_secret_is_not_shown():
+    """Error reports show the objects that they find."""
+    assert SECRET not in repr(Receiver(SECRET))
 
 
 def test_a_function_nobody_waits_for_is_a_mistake():

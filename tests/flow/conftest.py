@@ -123,13 +123,13 @@ class Gateway:
     async def up(self, name: str, state: str = "up") -> None:
         """Until the worker says so of a channel; it looks at its channels all the while."""
         sql = "SELECT health->>'state' = %(state)s FROM channel WHERE name = %(name)s"
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             while not await self.one(sql, name=name, state=state):
                 await self.worker.load()
 
     async def until(self, sql: str, expected: Any, **params: Any) -> None:
         """Until a query says so; the worker is kept awake."""
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             while await self.one(sql, **params) != expected:
                 self.worker.wake()
 

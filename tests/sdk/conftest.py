@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import signal
 import socket
 import struct
 import threading
@@ -13,6 +14,9 @@ from urllib.parse import parse_qs
 import pytest
 
 from speedsms import AsyncSpeedSMS, SpeedSMS
+
+# A shell that starts the tests in the background ignores SIGINT for them; their children would inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 TOKEN = "ss_test_4canary4Canary4canary4Canary4"
 

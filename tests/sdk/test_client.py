@@ -199,7 +199,8 @@ def test_a_reply_of_no_gateway_is_no_outcome(ask, service, kit):
         b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n",
         *[b"100000\r\n" + b" " * 2**20 + b"\r\n"] * 6,
     ]
-    for script in (page, cut, b"\x00\xff garbage\r\n\r\n", endless):
+    bare = [kit.answer(200, b'{"status":"success","data":%s}' % data) for data in (b"null", b"[]", b'"1"')]
+    for script in (page, cut, b"\x00\xff garbage\r\n\r\n", endless, *bare):
         service.script.append(script)
         with pytest.raises(OutcomeUnknown):
             ask("send", PHONE, "hi", client={"retries": 0, "timeout_s": 5.0})

@@ -11,6 +11,7 @@ import time
 import tracemalloc
 from collections import Counter
 from contextlib import suppress
+from hashlib import sha256
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -191,13 +192,13 @@ def test_an_ended_run_does_not_settle_what_an_earlier_one_began(send_many, servi
     assert states(outcomes) == {"accepted": 100, "unknown": 150}
 
 
-@pytest.mark.parametrize("change", ["content", "input", "sender", "service", "damaged", "in use"])
+@pytest.mark.parametrize("change", ["content", "input", "sender", "service", "token", "damaged", "in use"])
 def test_a_journal_of_another_run_is_refused(kit, tmp_path, change):
     """Otherwise somebody would get another text, or nothing."""
     journal = tmp_path / "journal"
     with kit.sync() as sms:
         list(sms.send_many(PHONES, "hi", journal=journal))
-    content, to, options, url = "hi", PHONES, {}, kit.service.url
+    content, to, options, url, token = "hi", PHONES, {}, kit.service.url, kit.token
     if change == "content":
         content = "other"
     elif change == "input":
@@ -206,13 +207,15 @@ def test_a_journal_of_another_run_is_refused(kit, tmp_path, change):
         options = {"sender": "SHOP"}
     elif change == "service":
         url = url.replace("127.0.0.1", "localhost")
+    elif change == "token":
+        token = "of-another-account-0000"
     elif change == "damaged":
         journal.write_text(journal.read_text().replace('"is"', "is"))
     other = None
     if change == "in use":
         other = many.Journal(tmp_path / "journal", _terms(kit, "hi"))
     kit.service.seen.clear()
-    with SpeedSMS(kit.token, url) as sms, pytest.raises(ConfigurationError):
+    with SpeedSMS(token, url) as sms, pytest.raises(ConfigurationError):
         list(sms.send_many(to, content, journal=journal, **options))
     assert not [request for request in kit.service.seen if request.json["content"] == "other"]
     if other:
@@ -221,7 +224,8 @@ def test_a_journal_of_another_run_is_refused(kit, tmp_path, change):
 
 def _terms(kit, content):
     options = {"sms_type": 2, "sender": "", "validity_s": None, "reference": None}
-    return {"base_url": kit.service.url, "content": content, **options}
+    caller = sha256(kit.token.encode()).hexdigest()[:32]
+    return {"base_url": kit.service.url, "caller": caller, "content": content, **options}
 
 
 @given(st.integers(0, 400))
@@ -242,6 +246,50 @@ def test_a_torn_journal_is_read(cut):
         again.begin(chunk)
         again.close()
         assert all(json.loads(line) for line in path.read_text().splitlines())
+
+
+def test_a_blank_row_refuses_nobody_else(send_many, service, kit):
+    """Also with a content that travels as a form, which would tear such entries apart."""
+    service.default = kit.success()
+    to = ["0912345678", "", " ", "0912345678,0987654321", "0987654321"]
+    outcomes = send_many(to, "Giam50%")
+    assert [outcome.state.value for outcome in outcomes] == ["accepted", *["invalid"] * 3, "accepted"]
+
+
+@pytest.mark.parametrize("content", ["0912345678", "0912345678\n0987654321", '{"a": 1}\n{"b"'])
+def test_another_file_is_no_journal(kit, tmp_path, content):
+    """Who names the list of numbers by mistake is told so, and still has the list."""
+    numbers = tmp_path / "numbers.txt"
+    numbers.write_text(content)
+    with kit.sync() as sms, pytest.raises(ConfigurationError, match="no journal"):
+        list(sms.send_many(PHONES, "hi", journal=numbers))
+    assert numbers.read_text() == content
+
+
+def test_a_full_disk_leaves_whole_rows(tmp_path):
+    """A row that does not fit is not begun, and the file stays a journal."""
+    resource = pytest.importorskip("resource")
+    path = tmp_path / "journal"
+    first, (chunk,) = many.Journal(path, {}), many.chunks(["0912345678"])
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (path.stat().st_size + 10, hard))
+    try:
+        with pytest.raises(OSError, match="no room"):
+            first.begin(chunk)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    first.begin(chunk)
+    first.close()
+    again = many.Journal(path, {})
+    assert again.known(chunk)
+    again.close()
+
+
+def test_no_calls_at_once_would_send_nothing(send_many, service):
+    """Which must not look like a run that is done."""
+    with pytest.raises(ValueError, match=r"concurrency|max_workers"):
+        send_many(PHONES, concurrency=0)
+    assert not service.seen
 
 
 CHILD = """

@@ -384,6 +384,25 @@ def test_spend_caps_and_funds(fake):
     assert dict(reply.headers)["X-Speedsms-Reason"] == "balance"
 
 
+def test_the_duplicate_guard_lets_calls_with_keys_pass(fake):
+    """Only keyless sends of one text to the same numbers are one send (§15.2)."""
+    fake.account.tokens[0].duplicate_window_s = 60
+    keyed = [(*BASIC, (b"Idempotency-Key", key)) for key in (b"k1", b"k2")]
+    texts = [("mot", keyed[0]), ("hai", keyed[1]), ("hai", BASIC), ("hai", BASIC), ("ba", BASIC)]
+    tran_ids = [send(fake, content=text, headers=h)["data"]["tranId"] for text, h in texts]
+    assert tran_ids == [1, 2, 3, 3, 4]
+
+
+def test_a_refused_advertisement_does_not_count(fake):
+    """Three a day reach a number (§12); those that nobody could pay for did not."""
+    fake.account.senders.append(Sender(SenderKind.BRANDNAME, "SHOP", ad=True))
+    ad = {"content": "[QC] Giam gia hom nay. Soan TC de tu choi", "sms_type": 1, "sender": "SHOP"}
+    fake.account.balance_vnd = 0
+    assert [send(fake, **ad)["code"] for _ in range(4)] == ["300"] * 4
+    fake.account.balance_vnd = 1_000_000
+    assert [send(fake, **ad)["code"] for _ in range(4)] == ["00", "00", "00", "105"]
+
+
 def test_a_short_pin_can_be_opened_ten_times_a_day():
     """Four digits: 3 checks, and the eleventh verification of a phone waits for the first to be a day old."""
     account = Account(tokens=[Token(TOKEN)], apps=[Application("short", digits=4)])

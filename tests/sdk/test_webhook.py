@@ -292,6 +292,8 @@ def test_legacy_secret():
     for wrong in ({}, {"X-SpeedSMS-Secret": "vendor-secreT"}, {"X-SpeedSMS-Secret": "é"}):
         with pytest.raises(BadSignature):
             webhook.parse_unsigned(BODY, wrong, legacy_secret="vendor-secret")
+    with pytest.raises(ValueError, match="empty"):
+        webhook.parse_unsigned(BODY, {}, legacy_secret="")
 
 
 @pytest.mark.parametrize(

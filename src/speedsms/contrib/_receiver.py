@@ -40,7 +40,7 @@ class Receiver:
     so that the gateway posts it again and your error reports show why.
     """
 
-    secret: str | Sequence[str]
+    secret: str | Sequence[str] = field(repr=False)
     on_report: Callable[[Report], object] | None = None
     on_incoming: Callable[[Incoming], object] | None = None
     seen: Memory = field(default_factory=Seen)

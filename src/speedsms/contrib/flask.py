@@ -76,7 +76,8 @@ def _webhook() -> Response:
     receiver: Receiver | None = current_app.extensions["speedsms_receiver"]
     if receiver is None:
         abort(404)
-    body = request.stream.read(MOST_BYTES + 1)
+    # Nothing is left in the stream once a hook of the application has read it; Flask keeps that for others.
+    body = request.stream.read(MOST_BYTES + 1) or request.get_data()
     return Response(status=receiver.answer(request.method, request.headers, body))
 
 

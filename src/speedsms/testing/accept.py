@@ -15,6 +15,7 @@ from speedsms.contract.price import Product, unit_price_vnd
 from speedsms.contract.recipients import Recipients
 from speedsms.contract.request import Accepted, PinCreate, Reply
 from speedsms.contract.senders import VALIDITY_S, lane_of, resolve
+from speedsms.contract.simulation import REFUSALS
 from speedsms.testing.book import Book
 from speedsms.testing.multipart import fields
 from speedsms.testing.records import Account, Kept, Message, Token
@@ -22,11 +23,6 @@ from speedsms.text import Segments, TextMode
 from speedsms.wire import Code, Endpoint, Kind, Reason, SmsType
 
 _MINUTE: Final = timedelta(minutes=1)
-_REFUSED_BY: Final = {
-    5: (Code.BALANCE, Reason.BALANCE),
-    6: (Code.NOT_SENDABLE, Reason.CODE_POINT),
-    7: (Code.IP_LOCKED, Reason.IP_LOCKED),
-}
 _UNKNOWN: Final = 12  # the magic number whose first call has no known outcome
 
 Render: TypeAlias = Callable[[Accepted], Reply]
@@ -165,22 +161,23 @@ def take(book: Book, caller: Caller, call: Call, want: Wanted) -> Reply:
     _play(book, caller, call, to)
     priced = _priced(book, want, to)
     twin = _twin(caller, call, want, to)
-    if twin in account.kept and account.kept[twin].at > now - timedelta(
-        seconds=caller.token.duplicate_window_s
-    ):
-        return replayed(account.kept[twin].reply)
+    kept = account.kept.get(twin) if twin else None
+    if kept and kept.at > now - timedelta(seconds=caller.token.duplicate_window_s):
+        return replayed(kept.reply)
     if want.sms_type is SmsType.ADVERTISING:
         _thin_out(account, to, now)
     total_vnd = sum(priced[number.e164][1] for number in to.numbers)
     if not caller.token.test:
         _spend(caller, total_vnd, now)
+    if want.sms_type is SmsType.ADVERTISING:
+        account.ads_sent += [(now, number.e164) for number in to.numbers]
     tran_id = _store(book, caller, want, to, priced)
     notices = (*want.notices, *want.text.changed, *to.counted())
     count = len(to.numbers)
     reply = want.render(
         Accepted(tran_id, count, total_vnd, tuple(to.invalid), want.text.parts * count, notices)
     )
-    if caller.token.duplicate_window_s:
+    if twin:
         account.kept[twin] = Kept(now, reply)
     return reply
 
@@ -191,14 +188,15 @@ def replayed(reply: Reply) -> Reply:
 
 def _play(book: Book, caller: Caller, call: Call, to: Recipients) -> None:
     """What the magic numbers of a call refuse (§16). Raises Declined and Answered."""
-    for trick in to.magic:
-        if trick in _REFUSED_BY:
-            raise Declined(*_REFUSED_BY[trick], "played by a magic number")
-        this = (caller.token.token, str(call.keys))
+    this = (caller.token.token, str(call.keys))
+    for trick in dict.fromkeys(to.magic):
+        if trick in REFUSALS:
+            raise Declined(*REFUSALS[trick], "played by a magic number")
         if trick == _UNKNOWN and this not in book.unknown:
             book.unknown.add(this)
             raise Answered(write.UNKNOWN)
-        book.unknown.discard(this)
+        if trick == _UNKNOWN:
+            book.unknown.discard(this)
 
 
 def _priced(book: Book, want: Wanted, to: Recipients) -> Priced:
@@ -219,12 +217,13 @@ def _priced(book: Book, want: Wanted, to: Recipients) -> Priced:
     return priced
 
 
-def _twin(caller: Caller, call: Call, want: Wanted, to: Recipients) -> tuple[str, str]:
-    """What the duplicate guard compares (protocol §15.2); a call with a key never is one."""
-    guarded = caller.token.duplicate_window_s and want.kind in (Kind.SMS, Kind.VOICE) and not call.keys
+def _twin(caller: Caller, call: Call, want: Wanted, to: Recipients) -> tuple[str, str] | None:
+    """What the duplicate guard compares (protocol §15.2); None for a call that it lets pass."""
+    if not caller.token.duplicate_window_s or want.kind not in (Kind.SMS, Kind.VOICE) or call.keys:
+        return None
     numbers = sorted(number.e164 for number in to.numbers)
     what = (caller.token.token, want.sms_type, want.sender, numbers, want.text.text)
-    return ("duplicate", hashlib.sha256(repr(what).encode()).hexdigest() if guarded else "")
+    return ("duplicate", hashlib.sha256(repr(what).encode()).hexdigest())
 
 
 def _thin_out(account: Account, to: Recipients, now: datetime) -> None:
@@ -239,7 +238,6 @@ def _thin_out(account: Account, to: Recipients, now: datetime) -> None:
     )
     if not to.numbers:
         raise to.none_left()
-    account.ads_sent += [(now, number.e164) for number in to.numbers]
 
 
 def _spend(caller: Caller, total_vnd: int, now: datetime) -> None:

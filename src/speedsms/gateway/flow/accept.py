@@ -41,6 +41,7 @@ UNKNOWN_FOR_S: Final = 10.0  # how long the outcome of a lost commit is looked f
 # the CPU of ten messages, and a machine without head-room answers late. A caller who is alone never waits.
 _CROWD: Final = (4, 50)
 _REST_S: Final = 0.003
+_UNKNOWN: Final = 12  # the magic number whose first call ends as unknown (protocol §16)
 _DUPLICATES: Final = "duplicate"  # the scope of the guard's keys; no endpoint has this name
 
 
@@ -289,15 +290,15 @@ class Acceptor:
     # ------------------------------------------------------------------------------------ magic numbers (§16)
 
     def _play_refusal(self, caller: Caller, to: Recipients, key: Key | None) -> None:
-        for trick in to.magic:
+        call = (caller.token.id, key.key if key else "")
+        for trick in dict.fromkeys(to.magic):
             if trick in REFUSALS:
-                code, reason = REFUSALS[trick]
-                raise Declined(code, reason, "played by a magic number")
-            call = (caller.token.id, key.key if key else "")
-            if trick == 12 and call not in self._played:
+                raise Declined(*REFUSALS[trick], "played by a magic number")
+            if trick == _UNKNOWN and call not in self._played:
                 self._played.add(call)
                 raise OutcomeUnknown
-            self._played.discard(call)
+            if trick == _UNKNOWN:
+                self._played.discard(call)
 
     async def _play_acceptance(self, pending: _Pending) -> None:
         if 10 in pending.to.magic:
@@ -319,8 +320,8 @@ class Acceptor:
         """Whether the request goes alone; a token with the duplicate guard gets its key here (§15.2)."""
         if pending.caller.token.duplicate_window_s:
             draft = pending.draft
-            what = f"{draft.sms_type}\n{draft.sender}\n{sorted(draft.numbers)}\n{draft.content}"
-            pending.duplicate_key = hashlib.sha256(what.encode()).hexdigest()
+            same = (draft.token_id, draft.sms_type, draft.sender, sorted(draft.numbers), draft.content)
+            pending.duplicate_key = hashlib.sha256(repr(same).encode()).hexdigest()
             return True
         return self._needs_look(pending)
 

@@ -105,7 +105,7 @@ class Smsc:
             connection.wire = script.wire
             self._speak(connection)
 
-    async def until(self, condition: Callable[[], object], within_s: float = 5.0) -> None:
+    async def until(self, condition: Callable[[], object], within_s: float = 20.0) -> None:
         """Waits until the condition holds, asked after each line of the journal. Raises TimeoutError."""
         async with asyncio.timeout(within_s):
             while not condition():
