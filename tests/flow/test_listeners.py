@@ -184,17 +184,17 @@ async def test_asking_walks_to_its_own_rows(gateway, database_url):
                SELECT 1000 + n %% 7, now(), 1, 'report', 7, 0, 1, 'national', now()
                FROM generate_series(1, 50000) n"""
         )
-        before = await scanned(db)
+        before = await read(db)
         await endpoints.trigger(db, gateway.account, "sms", Sample(), gateway.clock())
         assert await listeners.stirring(db, [listener]) == [listener]
         taken = await listeners.take(*args, after=0, wait_s=0, now=gateway.clock())
         assert len(taken.events) == 1
         await listeners.sweep(db, gateway.clock())
-        assert await scanned(db) == before
+        assert await read(db) - before < 50_000
 
 
-async def scanned(db):
-    """How often the outbox was read from end to end, by this connection or one that has ended."""
+async def read(db):
+    """How many rows of the outbox were read from end to end; another connection may tell of its few later."""
     await db.rows("SELECT pg_stat_force_next_flush()")
     await db.rows("SELECT pg_stat_clear_snapshot()")
-    return (await db.read("SELECT seq_scan FROM pg_stat_user_tables WHERE relname = 'outbox'"))[0][0]
+    return (await db.read("SELECT seq_tup_read FROM pg_stat_user_tables WHERE relname = 'outbox'"))[0][0]
