@@ -151,8 +151,11 @@ def cli_page() -> str:
         "They call a service: a gateway of your own, or the vendor's, which `listen` and `trigger` cannot."
     ]
     lines += ["`--profile` and `--base-url` say which; `--lang vi|en` how they speak, else the environment's"]
-    lines += ["locale. With `--json` an error is one, too:"]
-    lines += ['`{"schema":1,"data":null,"error":{"code":…,"reason":…,"message":…,"hint":…,"key":…}}`.', ""]
+    lines += ["locale. With `--json` an error of the service or the settings is a document, too:"]
+    lines += [
+        '`{"schema":1,"data":null,"error":{"status":…,"code":…,"reason":…,"message":…,"hint":…,"key":…}}`;'
+    ]
+    lines += ["a command that is typed wrongly (exit code 2) is told on stderr alone, as text.", ""]
     operators = [c for c in COMMANDS if c.target.startswith(GATEWAY)]
     lines += _commands(c for c in COMMANDS if c not in operators)
     lines += [

@@ -27,6 +27,7 @@ T = TypeVar("T")
 MOST_ENTRIES: Final = 100
 FIRST_POLL_S: Final = 1.0
 LONGEST_POLL_S: Final = 10.0
+_OPTIONS: Final = ("send_at", "validity_s", "reference")
 _KEY: Final = re.compile(r"[\x21-\x7e]{1,255}")
 _log: Final = logging.getLogger("speedsms")
 
@@ -332,7 +333,7 @@ def _options(send_at: Moment | None, validity_s: int | None, reference: str | No
         if send_at.tzinfo is None:
             raise TypeError("send_at needs a time zone: datetime(..., tzinfo=...)")
         send_at = send_at.isoformat()
-    options = {"send_at": send_at, "validity_s": validity_s, "reference": reference}
+    options = dict(zip(_OPTIONS, (send_at, validity_s, reference), strict=True))
     return {name: value for name, value in options.items() if value is not None}
 
 
@@ -356,7 +357,9 @@ def _posted(
     if "%" in content and " " not in content and content.isascii():
         _refuse_torn(parameters["to"], key)
         encoded, content_type = urlencode(parameters, doseq=True), "application/x-www-form-urlencoded"
-    return Request("POST", endpoint, f"{peer.prefix}{endpoint}", effect, encoded.encode(), content_type, key)
+    options = tuple(name for name in _OPTIONS if name in parameters)
+    path = f"{peer.prefix}{endpoint}"
+    return Request("POST", endpoint, path, effect, encoded.encode(), content_type, key, options)
 
 
 def _refuse_torn(to: str | list[str], key: str | None) -> None:

@@ -84,6 +84,7 @@ class Request:
     body: bytes = field(default=b"", repr=False)
     content_type: str = ""
     key: str | None = None
+    options: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,6 +195,8 @@ class Judge:
         reason = raw.headers.get("x-speedsms-reason")
         if text == _SENDER_NOT_FOUND:  # the vendor's service sends no code with it (protocol D27)
             kind, reason = SenderNotFound, Reason.SENDER_NOT_FOUND
+        if reason == Reason.BAD_OPTION:
+            text = f"{text}: {', '.join(request.options)}"
         if raw.status in _REDIRECTED:
             text = f"Redirected to {raw.headers.get('location')}; redirects are not followed"
         return kind(

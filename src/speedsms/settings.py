@@ -16,9 +16,22 @@ _TOKEN: Final = re.compile(r"[!-9;-~]+")  # a colon would end it inside Basic (p
 # Names that no public server has: single labels of a container network, and those kept for local use.
 _LOCAL_NAME: Final = re.compile(r"[a-z_][a-z0-9_-]*|.+\.(?:localhost|local|internal)")
 _ADVICE: Final = (
-    "Set SPEEDSMS_BASE_URL or pass base_url: http://127.0.0.1:8100 is a gateway of your own on this machine, "
+    "Set SPEEDSMS_BASE_URL or pass base_url (in the shell --base-url): "
+    "http://127.0.0.1:8100 is a gateway of your own on this machine, "
     "https://api.speedsms.vn the vendor's service."
 )
+
+
+class NoToken(ConfigurationError):  # noqa: N818  it says what is the matter
+    """Neither an argument nor the environment nor a profile has one."""
+
+    hint = "Set SPEEDSMS_TOKEN, or pass token, or run `speedsms login`."
+
+
+class PublicHttp(ConfigurationError):  # noqa: N818  it says what is the matter
+    """The token would go over the internet unencrypted."""
+
+    hint = "Use https, or allow_http=True if the way there is private."
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +78,7 @@ def load(
     if not all(found.values()) and not profile:
         _fill(found, _chosen_profile())
     if not found["token"]:
-        raise ConfigurationError("No token: set SPEEDSMS_TOKEN, or pass token, or run `speedsms login`.")
+        raise NoToken("No token.")
     if not found["base_url"]:
         raise ConfigurationError(f"No address. {_ADVICE}")
     if not _TOKEN.fullmatch(found["token"]):
@@ -112,15 +125,13 @@ def _address(base_url: str, *, allow_http: bool) -> str:
         raise ConfigurationError(f"The base URL is not http(s)://host without a name in it. {_ADVICE}")
     if parts.query or parts.fragment:
         raise ConfigurationError(f"The base URL ends behind its path. {_ADVICE}")
-    if parts.scheme == "http" and not allow_http and not _is_near(host):
-        raise ConfigurationError(
-            f"http://{host} would carry the token in clear over the internet: use https, "
-            "or allow_http=True if the way there is private."
-        )
+    if parts.scheme == "http" and not allow_http and not is_near(host):
+        raise PublicHttp(f"http://{host} would carry the token in clear over the internet.")
     return parts.geturl()
 
 
-def _is_near(host: str) -> bool:
+def is_near(host: str) -> bool:
+    """Whether a host is on this machine or in a private network, as far as its name tells."""
     try:
         address = ip_address(host)
     except ValueError:

@@ -3,6 +3,7 @@
 import io
 import json
 import shutil
+import signal
 import stat
 import subprocess
 import sys
@@ -12,8 +13,10 @@ from resource import RUSAGE_CHILDREN, getrusage
 import pytest
 
 from speedsms.cli import COMMANDS, build, main
-from speedsms.cli.connection import masked
+from speedsms.cli.connection import Connection, masked, tell
 from speedsms.cli.tree import GATEWAY
+from speedsms.errors import OutcomeUnknown, RateLimited, Unavailable
+from speedsms.settings import NoToken, PublicHttp
 
 COMMAND = [sys.executable, "-c", "from speedsms.cli import main; main()"]
 pytestmark = pytest.mark.usefixtures("gateway")
@@ -31,9 +34,9 @@ def test_a_message_is_shown_before_it_is_sent(typed, gateway):
     code, out, err = typed(
         "send", "0912345678", "91 234 5678", "abc", "--text", "Giá ă", "--price-vnd", "250"
     )
-    assert (code, out) == (0, "request 1: 1 messages, 250 ₫\ninvalid: abc\n")
-    assert "1 numbers (1 vinaphone), ucs2, 1 parts each, 250 ₫" in err
-    assert "1 repeat a number" in err
+    assert (code, out) == (0, "request 1: 1 message, 250 ₫\ninvalid: abc\n")
+    assert "1 number (1 vinaphone), ucs2, 1 part each, 250 ₫" in err
+    assert "sent once: 1" in err
     assert [message.content for message in gateway.messages] == ["Giá ă"]
 
 
@@ -79,7 +82,7 @@ def test_a_terminal_is_asked_above_a_cost(typed, gateway, monkeypatch):
 @pytest.mark.parametrize(
     ("words", "code", "said"),
     [
-        (["send", "abc", "--text", "a"], 1, ["105", "docs/reference/codes.md#number_invalid", "0912345678"]),
+        (["send", "abc", "--text", "a"], 1, ["105", "number_invalid", "0912345678"]),
         (["send", "0912345678", "--text", "a", "--type", "3", "--sender", "NOBODY"], 1, ["sender not found"]),
         (["send", "0912345678", "--text", "a\x07"], 1, ["not sendable"]),
         (["send", "0912345678"], 2, ["--text or --template"]),
@@ -89,22 +92,79 @@ def test_a_terminal_is_asked_above_a_cost(typed, gateway, monkeypatch):
         (["send", "0912345678", "--text", "a", "--lang", "fr"], 2, ["vi or en"]),
         (["status", "999"], 1, ["101"]),
         (["balance", "--base-url", "http://127.0.0.1:1"], 4, ["--base-url"]),
-        (["balance", "--base-url", "http://sms.example"], 3, ["https"]),
+        (["balance", "--base-url", "http://sms.example"], 3, ["http://sms.example", "Use https."]),
+        (["send", "0912345678", "--text", "a", "--validity", "9"], 1, ["(101, bad_option)", ": validity_s"]),
+        (["otp", "start", "0912345678", "--text", "Ma", "--app-id", "fake-app"], 2, ["{pin_code}"]),
         (["balance", "--profile", "shop"], 3, ["profiles.toml"]),
         (["listen", "--forward-to", "http://127.0.0.1:1", "--secret", "whsec_a"], 2, ["signing secret"]),
+        (["listen", "--forward-to", "http://shop.example/hook"], 2, ["in clear", "use https"]),
         (["listen", "--forward-to", "localhost"], 2, ["no URL of a web server"]),
         (["listen", "--forward-to", "http://127.0.0.1:1", "--events", "report,mms"], 2, ["report,sms"]),
         (["listen", "--forward-to", "http://127.0.0.1:1"], 3, ["a gateway of your own"]),
         (["trigger", "sms"], 3, ["a gateway of your own"]),
         (["trigger", "report", "--status", "128"], 2, []),
+        (["trigger", "report", "--phone", "12"], 2, ["no phone number"]),
+        (["trigger", "report", "--phone", "0000000011"], 3, ["a gateway of your own"]),
     ],
 )
 def test_how_commands_end(typed, words, code, said):
-    """The exit code of experience §4; the code with its hint and link on stderr, nothing on stdout."""
+    """The exit code of experience §4; the code with its hint on stderr, nothing on stdout."""
     ended, out, err = typed(*words)
     assert (ended, out) == (code, "")
     assert not [word for word in said if word not in err]
     assert "Traceback" not in err
+    assert "docs/" not in err
+    assert "allow_http" not in err
+
+
+@pytest.mark.parametrize(
+    ("failure", "hint"),
+    [
+        ({"status": 401}, "Run `speedsms login`, or check SPEEDSMS_TOKEN and the base URL."),
+        ({"status": 404}, "The base URL is probably wrong (--base-url, SPEEDSMS_BASE_URL, or login)."),
+        ({"code": "009"}, "with voice, mms and otp, this gateway's release does not serve it yet."),
+    ],
+)
+def test_hints_are_of_the_shell(typed, gateway, capsys, failure, hint):
+    """They name commands and options, to people and to programs alike; programs get the HTTP status too."""
+    gateway.fail_next(**failure, times=2)
+    assert hint in typed("voice", "0912345678", "493027")[2]
+    with pytest.raises(SystemExit):
+        build()(["voice", "0912345678", "493027", "--json"])
+    error = json.loads(capsys.readouterr().out)["error"]
+    assert error["hint"].endswith(hint)
+    assert error["status"] == failure.get("status", 200)
+
+
+def test_a_limit_names_its_seconds(capsys):
+    """What the service told, as a whole number."""
+    tell(RateLimited("Too many", status=429, retry_after_s=36.2), Connection())
+    assert "Try again in 37 s." in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (NoToken("No token."), "Chưa có token. Chạy `speedsms login`"),
+        (PublicHttp("http://a.b"), "Dùng https."),
+        (Unavailable("No connection: refused"), "Không kết nối được với dịch vụ: No connection"),
+        (OutcomeUnknown("The reply was lost", key="k", language="vi"), "Chưa rõ kết quả: The reply was lost"),
+    ],
+)
+def test_the_most_common_sentences_are_vietnamese_too(error, said, capsys):
+    """Those of the commands themselves."""
+    tell(error, Connection(lang="vi"))
+    assert said in capsys.readouterr().err
+
+
+def test_no_connection_has_its_hint_in_json(capsys):
+    """The one that stands on stderr."""
+    with pytest.raises(SystemExit):
+        build()(["balance", "--base-url", "http://127.0.0.1:1", "--json"])
+    out, err = capsys.readouterr()
+    hint = json.loads(out)["error"]["hint"]
+    assert "--base-url" in hint
+    assert hint in err
 
 
 def test_an_unknown_outcome_is_exit_code_5(typed, gateway):
@@ -170,7 +230,7 @@ def test_a_pin_from_start_to_check(typed, gateway):
 
 def test_voice_and_mms(typed):
     """One call each."""
-    assert typed("voice", "0912345678", "493027")[:2] == (0, "request 1: 1 messages, 400 ₫\n")
+    assert typed("voice", "0912345678", "493027")[:2] == (0, "request 1: 1 message, 400 ₫\n")
     words = ["mms", "0912345678", "--text", "a", "--link", "https://shop.example/a.jpg", "--sender", "MYSHOP"]
     code, _, err = typed(*words)
     assert code == 1
@@ -200,6 +260,21 @@ def test_login_keeps_what_works(typed, gateway, monkeypatch, tmp_path):
     assert typed("logout")[0] == 3
 
 
+def test_login_without_a_token(typed, monkeypatch):
+    """Ctrl-D at the prompt, or nothing to read, is one line."""
+
+    def ctrl_d(_prompt):
+        raise EOFError
+
+    monkeypatch.setattr("speedsms.cli.account.getpass", ctrl_d)
+    for terminal in (True, False):
+        monkeypatch.setattr(sys, "stdin", io.StringIO(""))
+        monkeypatch.setattr("sys.stdin.isatty", lambda: terminal, raising=False)  # noqa: B023 - called at once
+        code, out, err = typed("login", "--base-url", "http://127.0.0.1:1")
+        assert (code, out) == (2, "")
+        assert err.strip() == "speedsms: no token was given: type it at the prompt, or pipe it in"
+
+
 def test_login_again_needs_the_token_alone(typed, gateway, monkeypatch):
     """The address is known from the first time."""
     url, token = gateway.url, gateway.token
@@ -226,12 +301,19 @@ def test_segments_tells_what_costs(typed):
     code, out, _ = typed("segments", text)
     assert code == 0
     assert out.startswith("ucs2, 84 units, 2 parts\n")
-    assert "unaccent saves 1 parts" in out
-    assert "unaccented, 1 parts: Kinh chao quy khach a" in out
+    assert "unaccent saves 1 part\n" in out
+    assert "unaccented, 1 part: Kinh chao quy khach a" in out
     _, data, _ = typed("segments", text, "--json")
     assert data["saved_parts"] == {"nfc": 0, "tidy": 0, "unaccent": 1}
     assert data["unaccented"]["encoding"] == "gsm7"
     assert typed("segments", "a\x00b")[0] == 1
+
+
+def test_segments_of_what_is_not_as_it_is_sent(typed):
+    """Accents that stand apart are said to be put together; of nothing there is nothing to say."""
+    assert "put together (nfc)" in typed("segments", "a\u0306")[1]
+    assert "(nfc)" not in typed("segments", "\u0103")[1]
+    assert typed("segments", "")[1] == "nothing to send: the text is empty\n"
 
 
 def test_what_strangers_wrote_is_shown_not_obeyed(typed):
@@ -283,6 +365,17 @@ def test_completion_fits_its_shell(typed, tmp_path):
         if program := shutil.which(shell):
             (tmp_path / shell).write_text(script)
             subprocess.run([program, "-n", tmp_path / shell], check=True)
+            if shell == "bash":
+                subprocess.run(
+                    [program, "-c", 'source "$0" && complete -p speedsms', tmp_path / shell], check=True
+                )
+
+
+def test_completion_says_where_its_script_goes(typed):
+    """Not behind whatever else a shell starts with."""
+    out = " ".join(typed("completion", "--help")[1].replace("│", " ").split())
+    assert "source <(speedsms completion bash)" in out
+    assert ".bashrc" not in out
 
 
 def test_completion_without_the_gateway():
@@ -304,3 +397,64 @@ def test_integrators_need_no_gateway():
         "psycopg",
         "msgspec",
     }
+
+
+def test_more_numbers_than_a_call_takes(typed, gateway):
+    """Refused before anybody is asked or anything shown, with the way that many are sent."""
+    for words in ([], ["--dry-run"]):
+        code, out, err = typed("send", *["0912345678"] * 101, "--text", "a", *words)
+        assert (code, out, err.count("\n")) == (2, "", 1)
+        assert "--file" in err
+    assert not gateway.messages
+
+
+@pytest.mark.parametrize("word", [["--report", "out.csv"], ["--resume"]])
+def test_options_of_a_file_need_one(typed, gateway, word):
+    """A report that would not be written is no surprise afterwards."""
+    code, _, err = typed("send", "0912345678", "--text", "a", *word)
+    assert (code, len(gateway.messages)) == (2, 0)
+    assert "--file" in err
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (["abc", "--text", "a"], 1, "no number can be used"),
+        (["0912345678", "abc", "--text", "a"], 0, ""),
+        (["0000000011", "--text", "a"], 0, ""),
+        (["0912345678", "--text", "a" * 600, "--type", "1"], 1, "more than 3 parts"),
+        (["0912345678", "--text", "a" * 600], 0, ""),
+    ],
+)
+def test_a_dry_run_refuses_what_the_service_would(typed, words, code, said):
+    """And still shows what it found."""
+    ended, out, err = typed("send", *words, "--dry-run")
+    assert ended == code
+    assert out
+    assert said in err
+
+
+def test_a_lost_reply_tells_its_key(typed, gateway):
+    """Also the one that the command made; a repeat is advised where the service honours keys."""
+    gateway.fail_next(reset=True, accepted=True)
+    code, _, err = typed("send", "0912345678", "--text", "a")
+    assert code == 5
+    key = err.partition("(--key ")[2].partition(")")[0]
+    assert f"Repeat with the same key {key}" in err
+    assert typed("send", "0912345678", "--text", "a", "--key", key, "--json")[1]["replayed"]
+    assert len(gateway.messages) == 1
+
+
+def test_ctrl_c_while_it_is_under_way(gateway):
+    """It may have gone out: that is said, with the key, to people and to programs."""
+    gateway.fail_next(timeout=True, accepted=True)
+    words = [*COMMAND, "send", "0912345678", "--text", "a", "--json"]
+    process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    with gateway.changed:
+        assert gateway.changed.wait_for(lambda: gateway.messages, 20)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=20)
+    assert process.returncode == 130
+    key = json.loads(out)["error"]["key"]
+    assert f"may have gone out (--key {key})" in err
+    assert "Traceback" not in err

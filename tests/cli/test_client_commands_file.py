@@ -10,7 +10,7 @@ from collections import Counter
 import pytest
 
 from speedsms.cli.bulk import Meter
-from speedsms.results import EntryState
+from speedsms.results import EntryState, Exchange
 
 pytestmark = pytest.mark.usefixtures("gateway")
 COMMAND = [sys.executable, "-c", "from speedsms.cli import main; main()"]
@@ -133,14 +133,15 @@ def test_a_template_speaks_to_each_row(typed, gateway, tmp_path):
     written(tmp_path / "n.csv", "phone,name", *rows)
     words = ["send", "--file", "n.csv", "--template", "Chào {name}{name}!", "--report", "out.csv", "--json"]
     code, data, _ = typed(*words)
-    assert (code, data["accepted"], data["invalid"], data["rejected"]) == (1, 5, 1, 1)
+    assert (code, data["accepted"], data["invalid"], data["rejected"]) == (1, 4, 2, 1)
     assert [message.content for message in gateway.messages] == [
-        f"Chào {name}{name}!" for name in ("An", "An", "Bình", "An", "")
+        f"Chào {name}{name}!" for name in ("An", "An", "Bình", "An")
     ]
-    assert len({message.tran_id for message in gateway.messages}) == 4
+    assert len({message.tran_id for message in gateway.messages}) == 3
     assert read(tmp_path / "out.csv")[5]["code"] == "113"
-    assert typed(*words, "--resume")[1]["accepted"] == 5
-    assert len(gateway.messages) == 5
+    assert "its 'name' is empty" in read(tmp_path / "out.csv")[6]["note"]
+    assert typed(*words, "--resume")[1]["accepted"] == 4
+    assert len(gateway.messages) == 4
 
 
 def test_a_template_names_columns(typed, tmp_path):
@@ -234,3 +235,134 @@ def test_progress_tells_the_time_left(monkeypatch, capsys):
     lines = capsys.readouterr().err.split("\r")
     assert "[##..................] 100/1000, 90 accepted, 10 invalid, 10/s, 1:30 left" in "".join(lines)
     assert "[##########..........] 500/1000, 490 accepted, 10 invalid, 25/s, 0:20 left" in "".join(lines)
+
+
+def test_a_report_spoils_nothing(typed, gateway, tmp_path):
+    """The list and journals are never written over, by whatever name; an earlier report stays if refused."""
+    written(tmp_path / "n.csv", "phone", *phones(2))
+    (tmp_path / "soft.csv").symlink_to("n.csv")
+    (tmp_path / "hard.csv").hardlink_to(tmp_path / "n.csv")
+    list_ = (tmp_path / "n.csv").read_bytes()
+    names = ["n.csv", "./n.csv", "soft.csv", "hard.csv", "n.csv.journal"]
+    for report in names:
+        for words in ([], ["--dry-run"]):
+            code, _, err = typed("send", "--file", "n.csv", *TEXT, "--report", report, *words)
+            assert code == 2
+            assert "--report would overwrite" in err
+    assert not gateway.messages
+    assert (tmp_path / "n.csv").read_bytes() == list_
+    assert typed("send", "--file", "n.csv", *TEXT, "--report", "out.csv")[0] == 0
+    kept = [tmp_path / name for name in ("n.csv.journal", "out.csv")]
+    before = [path.read_bytes() for path in kept]
+    written(tmp_path / "m.csv", "phone", *phones(1))
+    assert typed("send", "--file", "m.csv", *TEXT, "--report", "n.csv.journal")[0] == 2
+    assert typed("send", "--file", "n.csv", *TEXT, "--report", "out.csv")[0] == 1
+    assert typed("send", "--file", "n.csv", "--text", "other", "--resume", "--report", "out.csv")[0] == 3
+    assert [path.read_bytes() for path in kept] == before
+    assert typed("send", "--file", "n.csv", *TEXT, "--resume", "--report", "out.csv")[0] == 0
+    assert [row["state"] for row in read(tmp_path / "out.csv")] == ["accepted"] * 2
+    assert (tmp_path / "out.csv").read_bytes().count(b"\xef\xbb\xbf") == 1
+
+
+def test_a_text_with_a_hole_is_not_sent(typed, gateway, tmp_path):
+    """A row that lacks what the template uses, or whose cells moved, is reported; its neighbours stay one."""
+    rows = ["0912000000,An,", "0912000001", "0912000002, ,x", "0912000003,An", "0912000004,An,1,2"]
+    written(tmp_path / "n.csv", "phone,name,more", *rows)
+    words = ["send", "--file", "n.csv", "--template", "{{Hi}} {name}", "--report", "out.csv"]
+    _, survey, _ = typed(*words, "--dry-run", "--json")
+    assert (survey["usable"], survey["texts"]) == (2, 1)
+    code, data, err = typed(*words, "--json")
+    assert (code, data["accepted"], data["invalid"]) == (0, 2, 3)
+    assert "line 3: its 'name' is empty" in err
+    assert [message.content for message in gateway.messages] == ["{Hi} An"] * 2
+    assert len({message.tran_id for message in gateway.messages}) == 1
+    notes = [row["note"] for row in read(tmp_path / "out.csv")]
+    assert notes[1:3] == ["its 'name' is empty"] * 2
+    assert "more cells" in notes[4]
+
+
+@pytest.mark.parametrize(
+    ("template", "at"), [("a {name", 3), ("name} b", 5), ("{}", 1), ("{{name}", 7), ("{name}}", 7)]
+)
+def test_half_a_brace_is_refused(typed, gateway, tmp_path, template, at):
+    """It would be sent as it stands; the place is named."""
+    written(tmp_path / "n.csv", "phone,name", "0912345678,An")
+    for words in ([], ["--dry-run"]):
+        code, out, err = typed("send", "--file", "n.csv", "--template", template, *words)
+        assert (code, out) == (2, "")
+        assert f"at character {at} of the template" in err
+    assert not gateway.messages
+
+
+def test_a_dry_run_of_a_file_refuses_what_the_service_would(typed, tmp_path):
+    """No number that could be used, or a text of more parts than its type has."""
+    written(tmp_path / "n.csv", "phone", "abc", "12345")
+    code, _, err = typed("send", "--file", "n.csv", *TEXT, "--dry-run")
+    assert code == 1
+    assert "no number can be used" in err
+    written(tmp_path / "n.csv", "phone", "0912345678")
+    for type_, code in (("1", 1), ("2", 0)):
+        assert typed("send", "--file", "n.csv", "--text", "a" * 600, "--type", type_, "--dry-run")[0] == code
+
+
+def test_tabs_and_a_missing_line_of_names(typed, gateway, tmp_path):
+    """What a spreadsheet copies has tabs; numbers alone lack a line above them, and are not shown."""
+    written(tmp_path / "n.csv", "name\tphone", "An, Binh\t0912345678")
+    code, out, err = typed("send", "--file", "n.csv", *TEXT)
+    assert (code, len(gateway.messages)) == (0, 1)
+    assert "1 row, 1 usable number, 1 text, 1 part\n" in err
+    written(tmp_path / "m.csv", "0912345678", "0912345679")
+    code, out, err = typed("send", "--file", "m.csv", *TEXT)
+    assert (code, out) == (2, "")
+    assert "add a line of names above it, such as phone" in err
+    assert "0912345678" not in err
+
+
+def test_resume_with_something_else_says_how_to_go_on(typed, tmp_path):
+    """Give the same again, or delete the journal, which is named."""
+    written(tmp_path / "n.csv", "phone", "0912345678")
+    typed("send", "--file", "n.csv", *TEXT)
+    for words in (["--text", "other"], ["--template", "{phone}"]):
+        code, _, err = typed("send", "--file", "n.csv", *words, "--resume")
+        assert code == 3
+        assert "delete n.csv.journal" in err
+    written(tmp_path / "n.csv", "phone", "0912345679")
+    assert "delete n.csv.journal" in typed("send", "--file", "n.csv", *TEXT, "--resume")[2]
+
+
+def test_rows_of_an_earlier_run_are_no_speed(monkeypatch, capsys):
+    """What was remembered took no time, and says nothing about the time left."""
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    clock = iter([0.0, 10.0])
+    monkeypatch.setattr("time.monotonic", lambda: next(clock))
+    Meter(1000).show(Counter({EntryState.ACCEPTED: 900}), 800)
+    assert "900/1000, 900 accepted, 10/s, 0:10 left" in capsys.readouterr().err
+
+
+def test_resumed_rows_are_known_as_such(typed, tmp_path, monkeypatch):
+    """All of a run that was complete."""
+    written(tmp_path / "n.csv", "phone", *phones(150))
+    seen = []
+    monkeypatch.setattr(Meter, "show", lambda _self, states, earlier: seen.append((states.total(), earlier)))
+    typed("send", "--file", "n.csv", *TEXT)
+    typed("send", "--file", "n.csv", *TEXT, "--resume")
+    assert (seen[149], seen[299]) == ((150, 0), (150, 150))
+
+
+def test_waiting_is_said_once_a_minute(monkeypatch, capsys):
+    """The limit, and a service that is away; an ordinary reply is no news."""
+    clock = iter([0.0, 1.0, 2.0, 3.0, 70.0])
+    monkeypatch.setattr("time.monotonic", lambda: next(clock))
+    meter = Meter(1)
+    for status in (200, 429, 429, None, 429):
+        meter.heard(Exchange("POST", "/sms/send", 1, status, None if status else "ConnectError", 0.1))
+    lines = capsys.readouterr().err.splitlines()
+    assert [line.split()[2] for line in lines] == ["rate", "service", "rate"]
+    assert "waiting" in lines[0]
+
+
+def test_a_file_tells_that_it_waits(typed, gateway, tmp_path):
+    """The client's exchanges reach the meter."""
+    written(tmp_path / "n.csv", "phone", "0912345678")
+    gateway.fail_next(reset=True)
+    assert "the service is away" in typed("send", "--file", "n.csv", *TEXT)[2]

@@ -18,7 +18,7 @@ import pytest
 from speedsms import webhook
 from speedsms.cli import build
 from speedsms.cli.connection import Connection
-from speedsms.cli.listen import Listener
+from speedsms.cli.listen import Event, Listener, _forward
 from speedsms.errors import ConfigurationError, InvalidRequest
 from speedsms.wire import Reason
 
@@ -70,7 +70,8 @@ def scripted(*replies):
         reply = next(left)
         if isinstance(reply, Exception):
             raise reply
-        return httpx2.Response(reply[0], json=reply[1]) if reply[1] else httpx2.Response(reply[0])
+        status, told, headers = (*reply, {})[:3]
+        return httpx2.Response(status, json=told, headers=headers) if told else httpx2.Response(status)
 
     client = httpx2.Client(transport=httpx2.MockTransport(answer), base_url="http://gateway.local/v2/")
     return client, asked
@@ -146,9 +147,39 @@ def test_a_gateway_that_was_away_is_found_again(monkeypatch, capsys):
     assert asked[2] == "GET /v2/listeners/lst_1/events?after=2&wait=25"
     assert asked[-1] == "GET /v2/listeners/lst_2/events?after=0&wait=25"
     said = capsys.readouterr().err
-    assert "gateway.local does not answer" in said
+    assert "The gateway at gateway.local:80 does not answer" in said
     assert "forgot this listener" in said
     assert "4 events were dropped" in said
+
+
+def test_a_limit_at_the_start_is_waited_out(monkeypatch, capsys):
+    """Such as that of a run over a file that has just ended."""
+    waits = []
+    monkeypatch.setattr(time, "sleep", waits.append)
+    limit = (429, {"error": {"code": "rate_limit", "message": "60 requests a minute"}}, {"Retry-After": "37"})
+    client, asked = scripted(limit, MADE)
+    Listener(client, ("sms",), Connection()).register()
+    assert (waits, len(asked)) == ([37], 2)
+    assert "Trying again in 37 s" in capsys.readouterr().err
+
+
+def test_a_receiver_that_does_not_answer_is_named(monkeypatch):
+    """So that nobody looks for the fault in the gateway."""
+    monkeypatch.setattr(time, "sleep", lambda _s: None)
+    one = Event(1, "evt_1", b"{}", {})
+    with httpx2.Client(trust_env=False) as local:
+        said, _ = _forward(local, "http://127.0.0.1:1/hook", SECRET, one)
+    assert said == "no answer from the receiver at 127.0.0.1:1 (ConnectError)"
+
+
+@pytest.mark.parametrize(
+    ("reached", "said"), [(1, "1 endpoint or listener"), (2, "2 endpoints and listeners")]
+)
+def test_trigger_counts(typed, monkeypatch, reached, said):
+    """One is one."""
+    monkeypatch.setenv("SPEEDSMS_TOKEN", "t0ken")
+    with serving(lambda *_: (201, {"event": "evt_1", "endpoints": reached})) as url:
+        assert typed("trigger", "sms", "--base-url", url)[:2] == (0, f"evt_1 goes to {said}\n")
 
 
 def test_a_slow_receiver_keeps_its_listener(monkeypatch):

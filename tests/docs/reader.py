@@ -96,7 +96,9 @@ class Reader:
             return
         text = block.text
         for shown, real in self._copied.items():
-            text = text.replace(shown, real)
+            # A placeholder in a program would fail where it is copied: only commands may have one.
+            if block.language == "bash" or "…" not in shown:
+                text = text.replace(shown, real)
         for port, free in self._ports.items():
             text = re.sub(rf"\b{port}\b", str(free), text)
         if block.note == "runs on":

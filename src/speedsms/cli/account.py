@@ -13,7 +13,8 @@ from cyclopts import Parameter
 
 import speedsms
 from speedsms.cli.connection import PLAIN, Connection, Spoken, command
-from speedsms.cli.terminal import done, show, vnd
+from speedsms.cli.exits import USAGE
+from speedsms.cli.terminal import done, refuse, show, vnd
 from speedsms.errors import ConfigurationError
 from speedsms.settings import load, profiles_path
 
@@ -31,8 +32,7 @@ def login(
 ) -> None:
     """The token is asked for without echo, or read from standard input: others can see arguments."""
     profiles = _read(profiles_path())
-    token = (getpass("Token: ") if sys.stdin.isatty() else sys.stdin.readline()).strip()
-    settings = load(token, base_url or profiles.get(profile, {}).get("base_url"))
+    settings = load(_token(), base_url or profiles.get(profile, {}).get("base_url"))
     with speedsms.SpeedSMS(settings.token, settings.base_url, language=options.lang) as client:
         account = client.account()
     profiles[profile] = {"token": settings.token, "base_url": settings.base_url}
@@ -57,6 +57,16 @@ def balance(*, options: Connection = PLAIN) -> None:
         found = client.account()
     data = {"email": found.email, "balance_vnd": found.balance_vnd, "currency": found.currency}
     show(options, data, lines=[f"{found.email}: {vnd(found.balance_vnd)}"])
+
+
+def _token() -> str:
+    """Ends the command if there is none: one of the environment is kept already."""
+    token = ""
+    try:
+        token = (getpass("Token: ") if sys.stdin.isatty() else sys.stdin.readline()).strip()
+    except EOFError:
+        sys.stderr.write("\n")  # behind the prompt
+    return token or refuse("no token was given", "type it at the prompt, or pipe it in", USAGE)
 
 
 def _read(path: Path) -> Profiles:

@@ -2,7 +2,7 @@
 
 import sys
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, Any
 
 from cyclopts import Parameter
 from cyclopts.validators import Number
@@ -10,6 +10,7 @@ from cyclopts.validators import Number
 from speedsms.cli.connection import PLAIN, Connection, command
 from speedsms.cli.exits import REFUSED
 from speedsms.cli.terminal import VIETNAM, say, show, table, vnd
+from speedsms.cli.text import counted
 from speedsms.results import Sent
 from speedsms.wire import Progress
 
@@ -75,7 +76,7 @@ def show_sent(options: Connection, sent: Sent) -> None:
         "replayed": sent.replayed,
         "key": sent.key,
     }
-    line = f"request {sent.tran_id}: {sent.total_sms} messages, {vnd(sent.total_vnd)}"
+    line = f"request {sent.tran_id}: {counted(sent.total_sms, 'message')}, {vnd(sent.total_vnd)}"
     lines = [line + ", accepted before and not sent again" * sent.replayed]
     if sent.invalid_phones:
         lines.append(f"invalid: {', '.join(options.phones(sent.invalid_phones))}")
@@ -102,11 +103,18 @@ def _progress(progress: Progress | int) -> str:
     return progress.name.lower() if isinstance(progress, Progress) else str(progress)
 
 
+def _with_pin(_type: Any, text: str) -> None:
+    if "{pin_code}" not in text:
+        raise ValueError("the text needs {pin_code} where the PIN is to stand")
+
+
 @command
 def otp_start(
     to: To,
     *,
-    text: Annotated[str, Parameter(help="The text, with {pin_code} where the PIN stands.")],
+    text: Annotated[
+        str, Parameter(validator=_with_pin, help="The text, with {pin_code} where the PIN stands.")
+    ],
     app_id: AppId,
     key: Key = None,
     options: Connection = PLAIN,

@@ -12,17 +12,18 @@ from speedsms.cli.terminal import Output, show
 from speedsms.cli.tree import COMMANDS, GATEWAY, Command
 
 PLAIN: Final = Output()
+_USE: Final = (
+    "Bash: source <(speedsms completion bash), or for good into the file "
+    "~/.local/share/bash-completion/completions/speedsms. Zsh: into a file _speedsms of $fpath. "
+    "Fish: into ~/.config/fish/completions/speedsms.fish."
+)
 
 
 def completion(
-    shell: Annotated[Literal["bash", "zsh", "fish"], Parameter(help="Which shell.")],
+    shell: Annotated[Literal["bash", "zsh", "fish"], Parameter(help=_USE)],
     *,
     options: Output = PLAIN,
 ) -> None:
-    """Bash: `speedsms completion bash >> ~/.bashrc`. Zsh: into a file `_speedsms` of `$fpath`.
-
-    Fish: into `~/.config/fish/completions/speedsms.fish`.
-    """
     script = build([*_installed()]).generate_completion(shell=shell)
     if options.as_json:
         show(options, {"script": script})

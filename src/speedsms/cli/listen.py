@@ -10,14 +10,15 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import count
 from typing import Annotated, Any, Final
 
 import httpx2
 from cyclopts import Parameter
 from cyclopts.validators import Number
 
-from speedsms import __version__, webhook
-from speedsms.cli.connection import PLAIN, Connection, command
+from speedsms import __version__, numbers, webhook
+from speedsms.cli.connection import PLAIN, Connection, command, words
 from speedsms.cli.exits import USAGE
 from speedsms.cli.terminal import VIETNAM, refuse, say, show
 from speedsms.contract.webhook import SECRET_BYTES, secret_from
@@ -29,14 +30,15 @@ from speedsms.errors import (
     Unauthorized,
     Unavailable,
 )
-from speedsms.settings import load
+from speedsms.settings import is_near, load
 
 _KINDS: Final = ("report", "sms")
 _POLL_S: Final = 25
 _BACKOFF_S: Final = (0.5, 1, 2, 4, 8, 15)
 _LOCAL_RETRIES_S: Final = (0.5, 2)
 _NOT_HERE: Final = (
-    "This service cannot be listened to, nor makes events: only a gateway of your own does both."
+    "This service cannot be listened to, nor makes events: only a gateway of your own does both. "
+    "Is the base URL right?"
 )
 
 
@@ -73,14 +75,22 @@ def _check(forward_to: str, secret: str, kinds: Sequence[str]) -> None:
         refuse(str(error), "see speedsms listen --help", USAGE)
     if url.scheme not in {"http", "https"} or not url.host:
         refuse(f"{forward_to} is no URL of a web server", "write http://127.0.0.1:8000/hook", USAGE)
+    if url.scheme == "http" and not is_near(url.host):
+        fix = "use https, or a receiver of this machine or its network"
+        refuse(f"{forward_to} would carry phone numbers in clear over the internet", fix, USAGE)
     if not set(kinds) <= set(_KINDS):
         refuse(f"--events {','.join(kinds)} is not known", "write report, sms or report,sms", USAGE)
+
+
+def _number(_type: Any, phone: str) -> None:
+    if not numbers.parse(phone, (numbers.ANY_COUNTRY,)) and not numbers.magic(phone):
+        raise ValueError(f"{phone} is no phone number; write it as 0912345678")
 
 
 @command
 def trigger_report(
     *,
-    phone: Annotated[str, Parameter(help="Whose message.")] = "0912345678",
+    phone: Annotated[str, Parameter(validator=_number, help="Whose message.")] = "0912345678",
     status: Annotated[
         int, Parameter(validator=Number(gte=0, lte=127), help="0 delivered, 32-63 trying, 64-127 failed.")
     ] = 0,
@@ -103,9 +113,11 @@ def trigger_sms(
 def _trigger(event: dict[str, Any], options: Connection) -> None:
     with _gateway(options) as gateway:
         made = _call(gateway, "POST", "trigger", options, json=event)
-    line = f"{made.get('event')} goes to {made.get('endpoints')} endpoints and listeners"
-    show(options, {"event": made.get("event"), "endpoints": made.get("endpoints")}, lines=[line])
-    if not made.get("endpoints"):
+    reached = made.get("endpoints")
+    receivers = "endpoint or listener" if reached == 1 else "endpoints and listeners"
+    line = f"{made.get('event')} goes to {reached} {receivers}"
+    show(options, {"event": made.get("event"), "endpoints": reached}, lines=[line])
+    if not reached:
         say("nobody is there to get it: run speedsms listen, or speedsms webhook set")
 
 
@@ -133,7 +145,13 @@ class Listener:
         self._id, self._keeps_s, self._after, self._dropped = "", 60.0, 0, 0
 
     def register(self) -> None:
-        made = _call(self._gateway, "POST", "listeners", self._options, json={"events": self._kinds})
+        """A limit is waited out: it may be that of a run over a file that has just ended."""
+        for failures in count():
+            try:
+                made = _call(self._gateway, "POST", "listeners", self._options, json={"events": self._kinds})
+                break
+            except RateLimited as error:
+                self._rest(error, failures)
         if not isinstance(made.get("listener"), str):
             raise ConfigurationError(_NOT_HERE)
         self._id, self._keeps_s, self._after = made["listener"], float(made.get("expires_s", 60)), 0
@@ -152,9 +170,7 @@ class Listener:
                 batch = self._poll()
                 failures = 0
             except (Unavailable, RateLimited) as error:
-                if not failures:
-                    say(f"{error} Trying again until it is back.")
-                time.sleep(error.retry_after_s or _BACKOFF_S[min(failures, len(_BACKOFF_S) - 1)])
+                self._rest(error, failures)
                 failures += 1
                 continue
             for event in batch:
@@ -163,6 +179,12 @@ class Listener:
                 # Slow receivers must not make the gateway believe that nobody listens any more.
                 if time.monotonic() - asked > self._keeps_s / 2:
                     break
+
+    def _rest(self, error: Unavailable | RateLimited, failures: int) -> None:
+        wait_s = error.retry_after_s or _BACKOFF_S[min(failures, len(_BACKOFF_S) - 1)]
+        if not failures:
+            say(f"{words(error, self._options)[0]} Trying again in {wait_s:g} s, until it is back.")
+        time.sleep(wait_s)
 
     def _poll(self) -> list[Event]:
         query = {"after": self._after, "wait": _POLL_S}
@@ -190,7 +212,8 @@ def _forward(local: httpx2.Client, url: str, secret: str, event: Event) -> tuple
             reply = local.post(url, content=event.body, headers=headers)
             said, again = f"HTTP {reply.status_code}", reply.status_code >= 500
         except httpx2.HTTPError as error:
-            said, again = type(error).__name__, True
+            at, again = _place(httpx2.URL(url)), True
+            said = f"no answer from the receiver at {at} ({type(error).__name__})"
         took_ms = round((time.monotonic() - began) * 1000)
         if wait_s is None or not again:
             break
@@ -240,11 +263,16 @@ def _call(gateway: httpx2.Client, method: str, path: str, options: Connection, *
     try:
         reply = gateway.request(method, path, **more)
     except httpx2.TransportError as error:
-        raise Unavailable(f"{gateway.base_url.host} does not answer ({type(error).__name__}).") from None
+        at = _place(gateway.base_url)
+        raise Unavailable(f"The gateway at {at} does not answer ({type(error).__name__}).") from None
     found = _json(reply)
     if reply.is_success and (found or reply.status_code == 204):
         return found
     raise _refusal(reply, found.get("error"), options)
+
+
+def _place(url: httpx2.URL) -> str:
+    return f"{url.host}:{url.port or (443 if url.scheme == 'https' else 80)}"
 
 
 def _refusal(reply: httpx2.Response, told: Any, options: Connection) -> SpeedSMSError:

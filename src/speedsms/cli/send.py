@@ -1,27 +1,35 @@
 """`send`: to some numbers, or to all of a file; what it would cost is shown first."""
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Final
+from uuid import uuid4
 
 from cyclopts import Parameter
 from cyclopts.validators import Number
 from cyclopts.validators import Path as PathIs
 
 import speedsms
+from speedsms._calls import MOST_ENTRIES
 from speedsms.cli import bulk
 from speedsms.cli.calls import Key, Numbers, Reference, SendAt, Validity, show_sent, zoned
 from speedsms.cli.connection import PLAIN, Connection, command
-from speedsms.cli.exits import CONFIGURATION, REFUSED, USAGE
+from speedsms.cli.exits import CONFIGURATION, INTERRUPTED, REFUSED, USAGE
 from speedsms.cli.sheet import Unfit
 from speedsms.cli.terminal import plain, refuse, say, show, vnd
-from speedsms.results import Preview
+from speedsms.cli.text import counted
+from speedsms.contract.senders import DEFAULT_MAX_PARTS
+from speedsms.errors import OutcomeUnknown, Rejected
+from speedsms.results import Preview, Sent
 from speedsms.text import NotSendable
+from speedsms.wire import SmsType
 
 _ASK_ABOVE: Final = 100
 _ASK_ABOVE_VND: Final = 100_000
+_ASK_KEYS_S: Final = 5.0
 
 
 @Parameter(name="*")
@@ -35,6 +43,11 @@ class How:
     sender: Annotated[str, Parameter(help="Brandname or number it comes from.")] = ""
     validity: Validity = None
     reference: Reference = None
+
+    @property
+    def most_parts(self) -> int:
+        """Of a message, unless the service is set otherwise (protocol §10.4)."""
+        return DEFAULT_MAX_PARTS[SmsType(self.type_)]
 
     def words(self) -> dict[str, Any]:
         """As the client's methods call them."""
@@ -67,7 +80,7 @@ class First:
             return
         if numbers <= _ASK_ABOVE and cost_vnd <= _ASK_ABOVE_VND:
             return
-        say(f"send to {numbers} numbers? y/N")
+        say(f"send to {counted(numbers, 'number')}? y/N")
         if sys.stdin.readline().strip().lower() not in {"y", "yes", "c", "có"}:
             refuse("nothing was sent", "answer y, or add --yes", REFUSED)
 
@@ -118,6 +131,10 @@ def send(
         refuse("there are no numbers, or two kinds", "name numbers, or a --file", USAGE)
     if many.file and (send_at or key):
         refuse("a file is sent now and keeps its own keys", "leave --send-at and --key out", USAGE)
+    if not many.file and (many.report or many.resume):
+        refuse("--report and --resume are of a file", "name a --file, or leave them out", USAGE)
+    if len(to) > MOST_ENTRIES:
+        refuse(f"{len(to)} numbers are more than {MOST_ENTRIES}", "write them to a CSV for --file", USAGE)
     try:
         if many.file:
             _file(
@@ -126,16 +143,52 @@ def send(
             return
         if many.template is not None:
             refuse("a template needs rows", "use --text", USAGE)
-        _told(speedsms.preview(to, said, type=how.type_, price_vnd=first.price_vnd), first, options)
+        found = speedsms.preview(to, said, type=how.type_, price_vnd=first.price_vnd)
+        _told(found, first, options)
     except Unfit as error:
         refuse(error.reason, error.fix, USAGE)
     except NotSendable as error:
         refuse(f"not sendable: {error}", "take it out; it often comes from copying", REFUSED)
     except OSError as error:  # of a report or a journal; what happens on the network is the client's
         refuse(f"{error.filename or 'the journal'} cannot be written", f"{error.strerror}", CONFIGURATION)
-    if not first.dry_run:
-        with options.client() as client:
-            show_sent(options, client.send(to, said, send_at=zoned(send_at), key=key, **how.words()))
+    if first.dry_run:
+        _would_do(not all(map(bulk.doubt, to)), found.too_long, how)
+    else:
+        words = how.words() | {"send_at": zoned(send_at)}
+        show_sent(options, _sent(to, said, str(uuid4()) if key is None else key, words, options))
+
+
+def _sent(to: Sequence[str], said: str, key: str, words: dict[str, Any], options: Connection) -> Sent:
+    """Whatever happens once it is on its way, the key is told."""
+    with options.client() as client:
+        try:
+            return client.send(to, said, key=key, **words)
+        except OutcomeUnknown as error:
+            # A fresh process knows nothing of the service, and a read tells whether a repeat would be safe.
+            with suppress(Rejected, KeyboardInterrupt):
+                raw = client.account(timeout_s=_ASK_KEYS_S).raw
+                error.keys_honoured = error.keys_honoured or "x-speedsms-contract" in raw.headers
+            error.message += f" (--key {key})."
+            raise
+        except KeyboardInterrupt:
+            with suppress(SystemExit):  # which would have the exit code of an unknown outcome
+                _interrupted(key, options=options)
+            sys.exit(INTERRUPTED)
+
+
+@command
+def _interrupted(key: str, *, options: Connection) -> None:
+    text = f"Interrupted while it was under way: it may have gone out (--key {key})."
+    raise OutcomeUnknown(text, key=key, language=options.lang)
+
+
+def _would_do(usable: bool, too_long: bool, how: How) -> None:
+    """Ends a dry run that has found that the service would refuse."""
+    if not usable:
+        refuse("no number can be used", "nothing would be sent", REFUSED)
+    if too_long:
+        reason = f"more than {counted(how.most_parts, 'part')}: type {how.type_} takes no more"
+        refuse(reason, "shorten the text, unless the service is set otherwise", REFUSED)
 
 
 def _told(found: Preview, first: First, options: Connection) -> None:
@@ -150,6 +203,7 @@ def _told(found: Preview, first: First, options: Connection) -> None:
             "carriers": found.carriers,
             "duplicates": found.duplicates,
             "invalid": options.phones(found.invalid),
+            "too_long": found.too_long,
         }
         show(options, data, lines=lines)
         return
@@ -161,20 +215,24 @@ def _told(found: Preview, first: First, options: Connection) -> None:
 def _lines(found: Preview, numbers: int, first: First, options: Connection) -> Iterator[str]:
     by = ", ".join(f"{count} {carrier}" for carrier, count in found.carriers.items())
     cost = f", {vnd(found.total_vnd)}" if first.price_vnd else ""
-    yield f"{numbers} numbers ({by}), {found.segments.encoding}, {found.segments.parts} parts each{cost}"
+    parts = counted(found.segments.parts, "part")
+    yield f"{counted(numbers, 'number')} ({by}), {found.segments.encoding}, {parts} each{cost}"
     if found.invalid:
         yield f"invalid: {', '.join(options.phones(found.invalid))}"
     if found.duplicates:
-        yield f"{found.duplicates} repeat a number and are sent once"
+        yield f"repeated, and sent once: {found.duplicates}"
     if found.savings.unaccent:
-        yield f"without accents it would be {found.savings.unaccent} parts less"
+        yield f"without accents it would be {counted(found.savings.unaccent, 'part')} less"
 
 
 def _file(file: bulk.File, how: How, first: First, many: Many, options: Connection) -> None:
-    survey = bulk.Survey.of(file, options)
+    if many.report and (lost := file.spoilt_by(many.report)):
+        refuse(f"--report would overwrite {lost}", "name another file", USAGE)
+    survey = bulk.Survey.of(file, how.most_parts, options)
     if first.dry_run:
         total_vnd = survey.parts * first.price_vnd if first.price_vnd else None
         show(options, plain(survey) | {"total_vnd": total_vnd}, lines=survey.lines(first.price_vnd))
+        _would_do(survey.usable > 0, survey.too_long > 0, how)
         return
     for line in survey.lines(first.price_vnd):
         say(line)
@@ -182,6 +240,7 @@ def _file(file: bulk.File, how: How, first: First, many: Many, options: Connecti
         fix = "--resume goes on with it; delete it to send everything once more"
         refuse(f"{file.journal} is there from an earlier run", fix, REFUSED)
     first.ask(survey.usable, survey.parts * first.price_vnd)
-    with options.client() as client:
+    meter = bulk.Meter(survey.rows)
+    with options.client(meter.heard) as client:
         words = how.words() | {"concurrency": many.concurrency}
-        bulk.send_file(bulk.Sending(client, file, words), survey.rows, many.report, options)
+        bulk.send_file(bulk.Sending(client, file, words), meter, many.report, options)

@@ -8,12 +8,16 @@ from functools import lru_cache
 from pathlib import Path
 from typing import IO, Any, Final
 
+from speedsms.numbers import ANY_COUNTRY, parse
 from speedsms.text import NotSendable, segments
 
 COLUMNS: Final = ("line", "entry", "state", "tran_id", "code", "note")
 _LONGEST_HEADER: Final = 65_536
 _SHOWN: Final = 64
-_PLACEHOLDER: Final = re.compile(r"\{([^{}]+)\}")
+_DELIMITERS: Final = ",;\t"
+_AROUND: Final = 10
+# Of a template: a brace itself, a column, or half of something.
+_BRACES: Final = re.compile(r"\{\{|\}\}|\{([^{}]+)\}|[{}]")
 # Digits and what parse_number takes out between them; everything else cannot be a number anywhere.
 _NUMBER_LIKE: Final = re.compile(
     r"[0-9+().\-\s\u00a0\u200b-\u200f\u202a-\u202f\u2060\u2066-\u2069\ufeff]{1,40}", re.ASCII
@@ -60,24 +64,54 @@ def rows(path: Path, column: str, text: str, *, template: bool) -> Iterator[Row]
 def _rows(file: IO[str], column: str, text: str, *, template: bool) -> Iterator[Row]:
     header = file.readline(_LONGEST_HEADER)
     file.seek(0)
-    reader = csv.reader(file, delimiter=";" if header.count(";") > header.count(",") else ",", strict=True)
+    reader = csv.reader(file, delimiter=max(_DELIMITERS, key=header.count), strict=True)
     names = [name.strip() for name in next(reader, [])]
-    wanted = _PLACEHOLDER.findall(text) if template else []
+    wanted = _wanted(text) if template else []
     for name in (column, *wanted):
-        if names.count(name) != 1:
-            what = "twice" if name in names else "not"
-            fix = f"its first line names {', '.join(map(repr, names[:20])) or 'nothing'}"
-            raise Unfit(f"the column {name!r} is {what} in the file", fix)
+        _once(name, names)
+    said = "" if template else text  # a row that is not sent stays with the text before it
     for cells in reader:
         if any(cells):
             row = dict(zip(names, [*cells, *[""] * len(names)], strict=False))
-            filled = _PLACEHOLDER.sub(lambda found: row[found[1]], text) if template else text  # noqa: B023 - used at once
-            yield _row(reader.line_num, row[column], filled)
+            filled = _filled(text, row) if template else text
+            entry = row[column].strip().removeprefix("'")  # with which spreadsheets mark a text
+            shifted = bool(wanted) and any(cells[len(names) :])
+            note = _entry_note(entry) or _cells_note(row, wanted, shifted=shifted) or _text_note(filled)
+            said = said if note else filled
+            yield Row(reader.line_num, entry[:_SHOWN], said, note)
 
 
-def _row(line: int, cell: str, text: str) -> Row:
-    entry = cell.strip().removeprefix("'")  # with which spreadsheets mark a text
-    return Row(line, entry[:_SHOWN], text, _entry_note(entry) or _text_note(text))
+def _wanted(template: str) -> list[str]:
+    """The columns that it uses. Raises Unfit: half a brace would be sent as it stands, and billed."""
+    for found in _BRACES.finditer(template):
+        if len(found[0]) == 1:
+            at = found.start()
+            near = template[max(at - _AROUND, 0) : at + _AROUND]
+            reason = f"the {found[0]} at character {at + 1} of the template has no other half, in {near!r}"
+            raise Unfit(reason, "a column is {name}; write {{ or }} for a brace itself")
+    return [name for name in _BRACES.findall(template) if name]
+
+
+def _filled(template: str, row: dict[str, str]) -> str:
+    return _BRACES.sub(lambda found: row[found[1]] if found[1] else found[0][0], template)
+
+
+def _once(name: str, names: list[str]) -> None:
+    if names.count(name) == 1:
+        return
+    reason = f"the column {name!r} is {'twice' if name in names else 'not'} in the file"
+    if any(parse(cell, (ANY_COUNTRY,)) for cell in names):
+        raise Unfit(
+            reason, f"its first line is a number already: add a line of names above it, such as {name}"
+        )
+    raise Unfit(reason, f"its first line names {', '.join(map(repr, names[:20])) or 'nothing'}")
+
+
+def _cells_note(row: dict[str, str], wanted: list[str], *, shifted: bool) -> str:
+    """Why the row does not fill the template; where its cells moved, the text would be another's."""
+    if shifted:
+        return "it has more cells than the first line has names: put quotes around a cell with a separator"
+    return next((f"its {name!r} is empty" for name in wanted if not row[name].strip()), "")
 
 
 def _entry_note(entry: str) -> str:
@@ -103,6 +137,9 @@ class Report:
     """Opened in a spreadsheet, no cell of it is a formula (UTF-8 with its mark, which Excel needs)."""
 
     def __init__(self, file: IO[str]) -> None:
+        if file.seekable():  # opened without emptying it: an earlier report outlives a run that is refused
+            file.seek(0)
+            file.truncate()
         self._writer = csv.writer(file)
         self._writer.writerow(COLUMNS)
 

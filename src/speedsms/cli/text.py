@@ -36,15 +36,29 @@ def segments_(
     show(options, data, lines=_lines(text, found, plain, costs))
 
 
+def counted(number: int, what: str) -> str:
+    """`1 part`, `2 parts`."""
+    return f"{number} {what}{'s' * (number != 1)}"
+
+
 def _lines(text: str, found: Segments, plain: Segments, costs: list[Costly]) -> Iterator[str]:
-    yield f"{found.encoding}, {found.units} units, {found.parts} parts"
+    if not found.text.strip():
+        yield "nothing to send: the text is empty"
+        return
+    yield f"{found.encoding}, {counted(found.units, 'unit')}, {counted(found.parts, 'part')}"
+    if "nfc" in found.changed:
+        yield "accents that stood apart from their letters are put together (nfc), as in every message"
     for cost in costs[:_SHOWN]:
-        units = "makes the whole text UCS-2" if found.encoding == "ucs2" else f"costs {cost.units} units"
+        units = (
+            "makes the whole text UCS-2"
+            if found.encoding == "ucs2"
+            else f"costs {counted(cost.units, 'unit')}"
+        )
         yield f"  {cost.character!r} at {cost.position} {units}"
     if len(costs) > _SHOWN:
         yield f"  and {len(costs) - _SHOWN} more"
     for step, parts in savings(text)._asdict().items():
         if parts:
-            yield f"{step} saves {parts} parts"
+            yield f"{step} saves {counted(parts, 'part')}"
     if plain.text != found.text:
-        yield f"unaccented, {plain.parts} parts: {plain.text}"
+        yield f"unaccented, {counted(plain.parts, 'part')}: {plain.text}"
