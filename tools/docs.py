@@ -207,7 +207,7 @@ def _entry(place: Place, entry: Entry) -> list[str]:
 _CLIENTS = ("SpeedSMS", "AsyncSpeedSMS")
 _FUNCTIONS = ("preview", "segments", "parse_number")
 _BESIDE = {  # what the results are made of
-    "speedsms.results": ("Raw", "Totals", "Exchange"),
+    "speedsms.results": ("Raw",),
     "speedsms.text": ("Encoding", "Costly", "Savings", "NotSendable"),
 }
 MODULES = (

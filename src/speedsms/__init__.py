@@ -36,11 +36,13 @@ if TYPE_CHECKING:
     from speedsms.results import (
         Account,
         EntryState,
+        Exchange,
         NumberStatus,
         PinCheck,
         PinSent,
         Preview,
         Sent,
+        Totals,
     )
     from speedsms.text import Segments, TextMode, segments
     from speedsms.wire import Band, Code, Progress, Reason, SmsType
@@ -55,6 +57,7 @@ __all__ = [
     "Code",
     "ConfigurationError",
     "EntryState",
+    "Exchange",
     "InsufficientBalance",
     "InvalidNumber",
     "InvalidRequest",
@@ -82,6 +85,7 @@ __all__ = [
     "SpeedSMSError",
     "TextMode",
     "TooLong",
+    "Totals",
     "Unauthorized",
     "Unavailable",
     "compat",
@@ -101,7 +105,7 @@ _HOMES: Final = {
     "many": "Outcome",
     "numbers": "Number parse_number=parse",
     "_preview": "preview",
-    "results": "Account EntryState NumberStatus PinCheck PinSent Preview Sent",
+    "results": "Account EntryState Exchange NumberStatus PinCheck PinSent Preview Sent Totals",
     "text": "Segments TextMode segments",
     "wire": "Band Code Progress Reason SmsType",
 }
