@@ -1,7 +1,8 @@
 """Paths, methods, scopes and idempotency keys of the vendor endpoints (protocol §1.1, §2, §15.1)."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from datetime import timedelta
 from hashlib import sha256
 from typing import Final, NamedTuple
 from urllib.parse import unquote_to_bytes
@@ -10,6 +11,13 @@ from speedsms.contract.decode import without_token
 from speedsms.contract.request import Key
 from speedsms.wire import PREFIX, Endpoint
 
+MAX_TARGET: Final = 16 * 1024  # octets, as headers and body are (protocol §1.2)
+MAX_HEADERS: Final = 32 * 1024  # of the header block
+MAX_FIELDS: Final = 100
+MAX_BODY: Final = 1_048_576
+KEY_LIFE: Final = timedelta(hours=24)
+_FIELD_OCTETS: Final = len(": \r\n")
+_TRAN_ID: Final = re.compile(rb"[0-9]{1,10}")
 _KEY: Final = re.compile(rb"[\x21-\x7e]{1,255}")
 METHODS: Final[Mapping[Endpoint, tuple[str, ...]]] = {
     Endpoint.USER_INFO: ("GET", "HEAD"),
@@ -71,3 +79,14 @@ def key(call: Call) -> Key | None:
         print_.update(b"%d:" % len(piece))
         print_.update(piece)
     return Key(call.endpoint, call.keys[0].decode("ascii"), print_.digest())
+
+
+def tran_id(argument: bytes) -> int:
+    """What follows `sms/status/` as a number; 0 is nobody's (protocol §5.6)."""
+    found = int(argument) if _TRAN_ID.fullmatch(argument) else 0
+    return found if found < 1 << 31 else 0
+
+
+def octets(headers: Iterable[tuple[bytes, bytes]]) -> int:
+    """Of a header block as it was sent, give or take white space around values."""
+    return sum(len(name) + len(value) + _FIELD_OCTETS for name, value in headers)

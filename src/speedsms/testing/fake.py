@@ -1,6 +1,5 @@
 """The fake gateway: what answers, what is remembered, what is scripted."""
 
-import re
 from collections.abc import Sequence
 from datetime import timedelta
 from http import HTTPStatus
@@ -9,7 +8,20 @@ from typing import Final, TypeAlias
 
 from speedsms.contract import credentials, pin, read, write
 from speedsms.contract.declined import Declined
-from speedsms.contract.endpoints import METHODS, SCOPES, Call, find, key
+from speedsms.contract.endpoints import (
+    KEY_LIFE,
+    MAX_BODY,
+    MAX_FIELDS,
+    MAX_HEADERS,
+    MAX_TARGET,
+    METHODS,
+    SCOPES,
+    Call,
+    find,
+    key,
+    octets,
+    tran_id,
+)
 from speedsms.contract.request import Reply
 from speedsms.numbers import magic
 from speedsms.testing.accept import Answered, Caller, app_of, number_of, replayed, take, wanted
@@ -19,15 +31,8 @@ from speedsms.testing.outcomes import Outcomes
 from speedsms.testing.records import Kept, Message, newest
 from speedsms.wire import Code, Endpoint, Reason
 
-MAX_TARGET: Final = 16 * 1024
-MAX_HEADERS: Final = 32 * 1024
-MAX_FIELDS: Final = 100
-MAX_BODY: Final = 1_048_576
-_FIELD_OCTETS: Final = len(": \r\n")
 _MINUTE: Final = timedelta(seconds=60)
-_KEY_LIFE: Final = timedelta(hours=24)
 _RESET: Final = 13  # the magic number after whose acceptance the connection is cut
-_TRAN_ID: Final = re.compile(rb"[0-9]{1,10}")
 _ALWAYS: Final = (
     ("Content-Type", "application/json; charset=UTF-8"),
     ("Cache-Control", "no-store"),
@@ -141,8 +146,7 @@ class FakeGateway(Outcomes):
             return unspecified(HTTPStatus.REQUEST_URI_TOO_LONG)
         if not target.isascii():
             return unspecified(HTTPStatus.BAD_REQUEST)
-        block = sum(len(name) + len(value) + _FIELD_OCTETS for name, value in headers)
-        if len(headers) > MAX_FIELDS or block > MAX_HEADERS:
+        if len(headers) > MAX_FIELDS or octets(headers) > MAX_HEADERS:
             return unspecified(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
         if len(body) > MAX_BODY:
             return write.TOO_LARGE
@@ -241,8 +245,8 @@ class FakeGateway(Outcomes):
         return self._keyed(call, caller)
 
     def _status(self, call: Call, caller: Caller) -> Reply:
-        tran_id = int(call.argument) if _TRAN_ID.fullmatch(call.argument) else 0
-        mine = [m for m in self.messages if m.tran_id == tran_id and m.account is caller.account]
+        number = tran_id(call.argument)
+        mine = [m for m in self.messages if m.tran_id == number and m.account is caller.account]
         if not mine:
             raise Declined(Code.BAD_PARAMETERS, Reason.UNKNOWN_TRANSACTION)
         return write.status([(message.shown, message.status) for message in mine])
@@ -264,7 +268,7 @@ class FakeGateway(Outcomes):
         if call.keys and known is None:
             return write.BAD_KEY
         kept = caller.account.kept.get((known.endpoint, known.key)) if known else None
-        if known and kept and kept.at > self.now() - _KEY_LIFE:
+        if known and kept and kept.at > self.now() - KEY_LIFE:
             return replayed(kept.reply) if kept.fingerprint == known.fingerprint else write.REUSED
         before = len(self.messages)
         reply = take(self, caller, call, wanted(self, caller, call))

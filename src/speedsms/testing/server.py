@@ -10,8 +10,9 @@ from http import HTTPStatus
 from threading import Event, Thread
 from typing import Any, BinaryIO, Final, NamedTuple, Self
 
+from speedsms.contract.endpoints import MAX_BODY, MAX_HEADERS, MAX_TARGET
 from speedsms.contract.request import Reply
-from speedsms.testing.fake import MAX_BODY, MAX_HEADERS, MAX_TARGET, FakeGateway, unspecified
+from speedsms.testing.fake import FakeGateway, unspecified
 
 _MAX_LINE: Final = MAX_TARGET + MAX_HEADERS
 _POLL_S: Final = 0.01

@@ -19,6 +19,7 @@ from speedsms.contract import ads, recipients
 from speedsms.contract.carriers import Carrier, carrier_name, carrier_of
 from speedsms.contract.content import ContentRules, composed
 from speedsms.contract.declined import Declined
+from speedsms.contract.endpoints import KEY_LIFE
 from speedsms.contract.price import unit_price_vnd
 from speedsms.contract.recipients import Recipients
 from speedsms.contract.request import Accepted, Key, Reply, Send
@@ -35,7 +36,6 @@ from speedsms.numbers import VIETNAM, country_code
 from speedsms.text import Segments
 from speedsms.wire import Code, Kind, Reason, SmsType
 
-KEY_LIFE: Final = timedelta(hours=24)
 UNKNOWN_FOR_S: Final = 10.0  # how long the outcome of a lost commit is looked for (protocol D3)
 # After a commit of several messages, but not of many, the next one waits a little for more: a commit costs
 # the CPU of ten messages, and a machine without head-room answers late. A caller who is alone never waits.

@@ -16,7 +16,7 @@ from msgspec.structs import replace
 
 from speedsms.contract import credentials, write
 from speedsms.contract.declined import Declined
-from speedsms.contract.endpoints import METHODS, Call, find
+from speedsms.contract.endpoints import MAX_BODY, METHODS, Call, find
 from speedsms.contract.request import Reply
 from speedsms.gateway import failpoint
 from speedsms.gateway.flow.accept import ConnectionReset, Overloaded
@@ -27,7 +27,6 @@ from speedsms.gateway.web.api.routes import Routes
 from speedsms.gateway.web.rate import Rate, Window
 from speedsms.wire import Code, Endpoint, Reason
 
-MAX_BODY: Final = 1_048_576
 _DRAINED: Final = 2 * MAX_BODY  # closing on unread octets resets the connection, and the 413 would be lost
 
 Scope: TypeAlias = dict[str, Any]

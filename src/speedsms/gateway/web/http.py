@@ -17,16 +17,13 @@ from typing import Any, Final, cast
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
+from speedsms.contract.endpoints import MAX_FIELDS, MAX_HEADERS, MAX_TARGET, octets
 from speedsms.gateway.web.asgi import App
 
-MAX_TARGET: Final = 16 * 1024
-MAX_HEADERS: Final = 32 * 1024  # octets of the header block
-MAX_FIELDS: Final = 100
 RECEIVE_S: Final = 30.0  # from the first octet of a request to its last
 BACKLOG: Final = 2048
 LINGER_S: Final = 0.5  # after stop, connections are told to close before they are closed
 _LAST_LOOK_S: Final = 0.05
-_FIELD_OCTETS: Final = len(": \r\n")
 _UPGRADE: Final = re.compile(rb"(\n)upgrade[ \t]*:", re.IGNORECASE)
 _LARGEST_HEAD: Final = MAX_TARGET + MAX_HEADERS
 
@@ -121,7 +118,9 @@ class Connection(HttpToolsProtocol):
             self._refuse(HTTPStatus.REQUEST_URI_TOO_LONG)
         if not self.url.isascii():
             self._refuse(HTTPStatus.BAD_REQUEST)
-        if len(self.headers) > MAX_FIELDS or (self._octets > MAX_HEADERS and self._block() > MAX_HEADERS):
+        if len(self.headers) > MAX_FIELDS or (
+            self._octets > MAX_HEADERS and octets(self.headers) > MAX_HEADERS
+        ):
             self._refuse(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
         super().on_headers_complete()
         # Weakly: the cycle holds the scope, and a ring for each call would keep the collector busy.
@@ -129,10 +128,6 @@ class Connection(HttpToolsProtocol):
         self.scope["extensions"]["speedsms.reply"] = reply  # type: ignore[assignment]  # ours
         if self._stop.is_set():
             self.cycle.keep_alive = False
-
-    def _block(self) -> int:
-        """Octets of the header block as it was sent, give or take white space around values."""
-        return sum(len(name) + len(value) + _FIELD_OCTETS for name, value in self.headers)
 
     def on_message_complete(self) -> None:
         self._incomplete_since = None

@@ -1,13 +1,11 @@
 """What each vendor endpoint does with an authenticated call: steps 6 to 12 of protocol §3, in order."""
 
-import re
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import datetime
-from typing import Final
 
 from speedsms.contract import read, write
 from speedsms.contract.declined import Declined
-from speedsms.contract.endpoints import SCOPES, Call, key
+from speedsms.contract.endpoints import SCOPES, Call, key, tran_id
 from speedsms.contract.request import Reply
 from speedsms.gateway.flow.accept import Acceptor, InFlight, OutcomeUnknown, Reused
 from speedsms.gateway.store import views
@@ -15,8 +13,6 @@ from speedsms.gateway.store.accounts import Caller
 from speedsms.gateway.store.db import Database
 from speedsms.gateway.web.api.multipart import fields
 from speedsms.wire import Code, Endpoint, Reason
-
-_TRAN_ID: Final = re.compile(rb"[0-9]{1,10}")
 
 
 class Routes:
@@ -60,8 +56,8 @@ class Routes:
         return write.info(caller.account.email, await views.balance(self._db, caller.account.id))
 
     async def _status(self, call: Call, caller: Caller) -> Reply:
-        tran_id = int(call.argument) if _TRAN_ID.fullmatch(call.argument) else 0
-        messages = await views.status(self._db, caller.account, tran_id) if 0 < tran_id < 1 << 31 else None
+        number = tran_id(call.argument)
+        messages = await views.status(self._db, caller.account, number) if number else None
         if messages is None:
             # Unknown, malformed and another account's are one answer (protocol §5.6).
             raise Declined(Code.BAD_PARAMETERS, Reason.UNKNOWN_TRANSACTION)
