@@ -4,6 +4,7 @@ SPEEDSMS_TEST_DATABASE_URL names an external server (as a role that may create d
 """
 
 import asyncio
+import logging
 import os
 import signal
 from collections.abc import AsyncIterator, Iterator
@@ -17,6 +18,7 @@ import psycopg
 import pytest
 import structlog
 
+from speedsms.gateway import log
 from speedsms.gateway.store.db import Database
 from speedsms.gateway.store.embedded.cluster import Cluster, ClusterSettings
 from speedsms.gateway.store.migrate import migrate
@@ -62,9 +64,14 @@ def named(url: str, database: str) -> str:
 @pytest.fixture(autouse=True)
 def log_as_it_was() -> Iterator[None]:
     """Commands that run in this process say how it logs; the next test hears everything again."""
+    level = logging.root.level
     yield
     structlog.reset_defaults()
     structlog.contextvars.clear_contextvars()
+    logging.root.setLevel(level)
+    for handler in logging.root.handlers[:]:
+        if type(handler).__module__ == log.__name__:
+            logging.root.removeHandler(handler)
 
 
 @pytest.fixture(scope="session")

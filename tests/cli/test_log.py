@@ -28,9 +28,6 @@ def lines(capfdbinary):
     """Configures JSON output and gives a function that reads what was written since."""
     log.configure("info", "json", process="test")
     yield lambda: [json.loads(line) for line in capfdbinary.readouterr().err.splitlines()]
-    structlog.reset_defaults()
-    structlog.contextvars.clear_contextvars()
-    logging.basicConfig(force=True)
 
 
 def _log_canaries():
