@@ -61,7 +61,7 @@ def test_importing_the_package_costs_next_to_nothing():
 
 PUBLIC = """
     Account AccountBlocked AsyncSpeedSMS Band Code ConfigurationError EntryState Exchange
-    InsufficientBalance InvalidNumber InvalidRequest IpLocked KeyConflict NotAllowed NotSendable
+    InsufficientBalance InvalidNumber InvalidRequest IpLocked JournalError KeyConflict NotAllowed NotSendable
     NotYetFinal Number NumberStatus Outcome OutcomeUnknown PinCheck PinSent Preview Progress RateLimited
     Reason Rejected Segments SenderNotFound Sent SmsType SpeedSMS SpeedSMSError TextMode TooLong Totals
     Unauthorized Unavailable compat parse_number preview segments testing webhook

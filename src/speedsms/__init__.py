@@ -17,6 +17,7 @@ if TYPE_CHECKING:
         InvalidNumber,
         InvalidRequest,
         IpLocked,
+        JournalError,
         KeyConflict,
         NotAllowed,
         NotSendable,
@@ -62,6 +63,7 @@ __all__ = [
     "InvalidNumber",
     "InvalidRequest",
     "IpLocked",
+    "JournalError",
     "KeyConflict",
     "NotAllowed",
     "NotSendable",
@@ -100,8 +102,8 @@ _MODULES: Final = ("compat", "testing", "webhook")
 _HOMES: Final = {
     "client": "AsyncSpeedSMS SpeedSMS",
     "errors": "AccountBlocked ConfigurationError InsufficientBalance InvalidNumber InvalidRequest IpLocked"
-    " KeyConflict NotAllowed NotSendable NotYetFinal OutcomeUnknown RateLimited Rejected SenderNotFound"
-    " SpeedSMSError TooLong Unauthorized Unavailable",
+    " JournalError KeyConflict NotAllowed NotSendable NotYetFinal OutcomeUnknown RateLimited Rejected"
+    " SenderNotFound SpeedSMSError TooLong Unauthorized Unavailable",
     "many": "Outcome",
     "numbers": "Number parse_number=parse",
     "_preview": "preview",

@@ -108,7 +108,7 @@ class SpeedSMS(Client):
         Sending goes on while the outcomes are read, at most `concurrency` calls of 100 entries at a time, and
         stops when they are not read any more. A refusal that stands for all ends it. `journal`: a file; the
         same call with it takes up where an earlier one was cut off. `progress`: is shown the Totals after
-        each call. Raises ConfigurationError if the journal is of another run; other errors are in outcomes.
+        each call. Raises JournalError if the journal is of another run; other errors are in outcomes.
         """
         options = {"sms_type": type, "sender": sender, "validity_s": validity_s, "reference": reference}
         pool = ThreadPoolExecutor(concurrency, thread_name_prefix="speedsms")

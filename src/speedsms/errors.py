@@ -1,7 +1,8 @@
 """What can go wrong, by two questions: whose fault is it, and may I try again?
 
 SpeedSMSError
-├─ ConfigurationError        yours, before anything left: token, address, profile, journal
+├─ ConfigurationError        yours, before anything left: token, address, profile
+│  └─ JournalError           yours: the journal of `send_many` is of another run, in use or damaged
 ├─ Rejected                  certain: this call sent nothing and charged nothing
 │  ├─ Unauthorized           yours: the token (HTTP 401)
 │  ├─ IpLocked               yours: this address may not use the token (007)
@@ -36,6 +37,7 @@ __all__ = [
     "InvalidNumber",
     "InvalidRequest",
     "IpLocked",
+    "JournalError",
     "KeyConflict",
     "NotAllowed",
     "NotSendable",
@@ -135,7 +137,11 @@ class SpeedSMSError(Exception):
 
 
 class ConfigurationError(SpeedSMSError):
-    """The client cannot start, or a journal is not of this run; nothing has left this machine."""
+    """The client cannot start, or `send_many` with this journal; nothing has left this machine."""
+
+
+class JournalError(ConfigurationError):
+    """The journal of `send_many` is of another run, in use by one, damaged, or cannot be opened."""
 
 
 class Rejected(SpeedSMSError):  # noqa: N818  the families of outcomes have the words of the protocol

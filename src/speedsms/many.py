@@ -25,8 +25,8 @@ from speedsms import _calls
 from speedsms._calls import MOST_ENTRIES, Call, Entry, Peer, Wait, text, written
 from speedsms._retry import SETTLING, delay_s
 from speedsms.errors import (
-    ConfigurationError,
     InvalidNumber,
+    JournalError,
     KeyConflict,
     OutcomeUnknown,
     Rejected,
@@ -149,7 +149,7 @@ class Begun:
 class Journal:
     """What is known of a run, on disk; without a path it remembers nothing.
 
-    Raises ConfigurationError: the file is of another run, in use, or broken.
+    Raises JournalError: the file is of another run, in use, or broken.
     """
 
     def __init__(self, path: str | os.PathLike[str] | None, terms: Mapping[str, Any]) -> None:
@@ -165,8 +165,8 @@ class Journal:
                 self._read(self._file, digest)
             except (ValueError, KeyError, TypeError):
                 self.close()
-                raise ConfigurationError(f"The journal {path} is damaged, or no journal.") from None
-            except ConfigurationError:
+                raise JournalError(f"The journal {path} is damaged, or no journal.") from None
+            except JournalError:
                 self.close()
                 raise
 
@@ -183,7 +183,7 @@ class Journal:
             return
         head, *rows = map(json.loads, whole.split(b"\n"))
         if head["terms"] != terms:
-            raise ConfigurationError("The journal is of another text, sender, option, address or token.")
+            raise JournalError("The journal is of another text, sender, option, address or token.")
         self.run = head["run"]
         file.truncate(len(whole) + 1)
         file.seek(0, os.SEEK_END)
@@ -201,11 +201,11 @@ class Journal:
             self.begun.pop(number, None)
 
     def known(self, chunk: Chunk) -> Done | Begun | None:
-        """What is on record. Raises ConfigurationError if it is of another input."""
+        """What is on record. Raises JournalError if it is of another input."""
         found = self.done.get(chunk.number) or self.begun.get(chunk.number)
         if found and found.digest != chunk.digest:
             first = chunk.number * MOST_ENTRIES
-            raise ConfigurationError(f"The journal is of another input: entries from {first} on differ.")
+            raise JournalError(f"The journal is of another input: entries from {first} on differ.")
         return found
 
     def begin(self, chunk: Chunk) -> str:
@@ -250,13 +250,13 @@ def _opened(path: Path) -> FileIO:
     try:
         file = FileIO(os.open(path, os.O_RDWR | os.O_CREAT, 0o600), "r+")
     except OSError as error:
-        raise ConfigurationError(f"The journal {path} cannot be opened: {error.strerror}") from None
+        raise JournalError(f"The journal {path} cannot be opened: {error.strerror}") from None
     if sys.platform != "win32":
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             file.close()
-            raise ConfigurationError(f"The journal {path} is in use by another run.") from None
+            raise JournalError(f"The journal {path} is in use by another run.") from None
     return file
 
 
@@ -274,7 +274,7 @@ class Run:
     def begin(
         cls, peer: Peer, content: str, options: Mapping[str, Any], journal: str | os.PathLike[str] | None
     ) -> "Run":
-        """Raises ConfigurationError: the journal is of another run."""
+        """Raises JournalError: the journal is of another run."""
         # Keys belong to an account: under another token the same key would send again.
         service = {"base_url": peer.base_url, "caller": peer.judge.caller}
         terms = service | {"content": text(content), **options}
@@ -282,7 +282,7 @@ class Run:
         return cls(peer, Journal(journal, terms), content, options)
 
     def part(self, chunk: Chunk) -> Call[Part]:
-        """What becomes of a chunk. Raises ConfigurationError (a journal of another input)."""
+        """What becomes of a chunk. Raises JournalError (a journal of another input)."""
         known = self.journal.known(chunk)
         if isinstance(known, Done):
             return _accepted(chunk, known)

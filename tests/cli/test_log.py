@@ -27,7 +27,7 @@ CANARIES = (
 def lines(capfdbinary):
     """Configures JSON output and gives a function that reads what was written since."""
     log.configure("info", "json", process="test")
-    yield lambda: [json.loads(line) for line in capfdbinary.readouterr().err.splitlines()]
+    return lambda: [json.loads(line) for line in capfdbinary.readouterr().err.splitlines()]
 
 
 def _log_canaries():

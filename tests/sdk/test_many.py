@@ -19,7 +19,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from speedsms import ConfigurationError, InsufficientBalance, Number, OutcomeUnknown, SpeedSMS, many
+from speedsms import InsufficientBalance, JournalError, Number, OutcomeUnknown, SpeedSMS, many
 from speedsms.numbers import parse
 
 PHONES = [f"09{n:08}" for n in range(250)]
@@ -215,7 +215,7 @@ def test_a_journal_of_another_run_is_refused(kit, tmp_path, change):
     if change == "in use":
         other = many.Journal(tmp_path / "journal", _terms(kit, "hi"))
     kit.service.seen.clear()
-    with SpeedSMS(token, url) as sms, pytest.raises(ConfigurationError):
+    with SpeedSMS(token, url) as sms, pytest.raises(JournalError):
         list(sms.send_many(to, content, journal=journal, **options))
     assert not [request for request in kit.service.seen if request.json["content"] == "other"]
     if other:
@@ -261,7 +261,7 @@ def test_another_file_is_no_journal(kit, tmp_path, content):
     """Who names the list of numbers by mistake is told so, and still has the list."""
     numbers = tmp_path / "numbers.txt"
     numbers.write_text(content)
-    with kit.sync() as sms, pytest.raises(ConfigurationError, match="no journal"):
+    with kit.sync() as sms, pytest.raises(JournalError, match="no journal"):
         list(sms.send_many(PHONES, "hi", journal=numbers))
     assert numbers.read_text() == content
 

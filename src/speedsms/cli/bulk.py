@@ -19,8 +19,8 @@ from speedsms.cli.sheet import Report, Row, rows
 from speedsms.cli.terminal import progress, say, show, vnd
 from speedsms.cli.text import counted
 from speedsms.errors import (
-    ConfigurationError,
     InvalidNumber,
+    JournalError,
     KeyConflict,
     NotSendable,
     Rejected,
@@ -145,7 +145,7 @@ class Sending:
         """In the order of the file."""
         if self.file.template:
             if self.file.journal.is_file():
-                raise ConfigurationError(f"The journal {self.file.journal} is of a run with --text.")
+                raise JournalError(f"The journal {self.file.journal} is of a run with --text.")
             self.file.journal.mkdir(mode=0o700, exist_ok=True)
         for number, (text, group) in enumerate(groupby(self.file.rows(), key=lambda row: row.text)):
             journal = self.file.journal / f"{number}.jsonl" if self.file.template else self.file.journal
@@ -238,7 +238,7 @@ class Meter:
 
 
 def send_file(sending: Sending, meter: Meter, report: Path | None, options: Connection) -> None:
-    """Ends the command. Raises ConfigurationError (a journal of something else) and Unfit."""
+    """Ends the command. Raises JournalError (a journal of something else) and Unfit."""
     states: Counter[EntryState] = Counter()
     first: SpeedSMSError | None = None
     earlier = 0
@@ -259,21 +259,19 @@ def send_file(sending: Sending, meter: Meter, report: Path | None, options: Conn
     except KeyboardInterrupt:
         say(f"interrupted after {counted(states.total(), 'row')}: the same command with --resume goes on")
         sys.exit(INTERRUPTED)
-    except ConfigurationError as error:
+    except JournalError as error:
         raise _advised(error, sending.file) from None
     progress("")
     _conclude(sending, states, first, report, options)
 
 
-def _advised(error: ConfigurationError, file: File) -> ConfigurationError:
-    """With what to do about a journal; a certificate that is not trusted is none of its matter."""
-    if not error.message.startswith("The journal"):
-        return error
+def _advised(error: JournalError, file: File) -> JournalError:
+    """With what to do about it."""
     fix = (
         "--resume wants the file, text and options of the earlier run."
         f" Once that has ended, delete {file.journal} to send everything once more."
     )
-    return ConfigurationError(f"{error.message} {fix}")
+    return JournalError(f"{error.message} {fix}")
 
 
 def _why(fate: Fate) -> tuple[str | None, str]:
