@@ -576,6 +576,8 @@ async def test_the_worker_is_stopped_and_resumed(world):
             await asyncio.sleep(5)
             stale = [s for s in carrier.submits() if s.connection == old and s.at > resumed]
             assert not stale, f"I16 {len(stale)} by a stale owner"
+            binds = carrier.binds
+        await carrier.bound(binds)  # the first one has its connection again
 
     await repeated(world, figures, often(50, 1), suspend, PLAIN, rate=2)
 
