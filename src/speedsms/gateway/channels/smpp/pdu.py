@@ -208,7 +208,8 @@ class Field(NamedTuple):
 _latin1: Final = partial(str, encoding="latin-1")  # transparent for any octet
 
 
-def _terminated(text: str, limit: int) -> bytes:
+def terminated(text: str, limit: int) -> bytes:
+    """A C-octet string of at most `limit` octets, its NUL counted. Raises ValueError."""
     if len(text) >= limit or "\0" in text:
         raise ValueError(f"a string of {len(text)} characters: at most {limit - 1}, none of them NUL")
     return text.encode("ascii") + b"\0"
@@ -218,7 +219,7 @@ def _text(limit: int) -> Field:
     """A C-octet string of at most `limit` octets, its NUL counted."""
 
     def write(text: str) -> bytes:
-        return _terminated(text, limit)
+        return terminated(text, limit)
 
     found = rb"([^\0]*+)(?:\0|\Z)"
     return Field(rb"([\x01-\x7f]{0,%d}+)\0" % (limit - 1), found, _latin1, lru_cache(1024)(write))
@@ -232,19 +233,21 @@ def _address(octets: bytes) -> Address:
 def _party(limit: int) -> Field:
     def write(address: Address) -> bytes:
         ton, npi, digits = address
-        return bytes((ton, npi)) + _terminated(digits, limit)
+        return bytes((ton, npi)) + terminated(digits, limit)
 
     found = rb"(..[^\0]*+)(?:\0|\Z)"
     return Field(rb"(..[\x01-\x7f]{0,%d}+)\0" % (limit - 1), found, _address, lru_cache(4096)(write))
 
 
-def _short(octets: bytes) -> bytes:
+def counted(octets: bytes) -> bytes:
+    """A short_message behind its sm_length. Raises ValueError."""
     if len(octets) > 254:
         raise ValueError(f"a short_message of {len(octets)} octets: at most 254, else message_payload")
     return bytes((len(octets),)) + octets
 
 
-def _optional(tlvs: dict[int, bytes]) -> bytes:
+def optional(tlvs: dict[int, bytes]) -> bytes:
+    """The octets of optional parameters, by tag."""
     return b"".join([TLV.pack(tag, len(value)) + value for tag, value in tlvs.items()])
 
 
@@ -253,8 +256,8 @@ def _one(value: int) -> bytes:
 
 
 _OCTET: Final = Field(b"(.)", b"(.)", ord, lru_cache(256)(_one))
-_SHORT: Final = Field(b"(.)", b"(.)", ord, _short)  # its group is sm_length; the octets stand behind it
-_OPTIONAL: Final = Field(b"", b"", bytes, _optional)
+_SHORT: Final = Field(b"(.)", b"(.)", ord, counted)  # its group is sm_length; the octets stand behind it
+_OPTIONAL: Final = Field(b"", b"", bytes, optional)
 
 Octet: TypeAlias = Annotated[int, _OCTET]
 Tlvs: TypeAlias = Annotated[dict[int, bytes], _OPTIONAL]
@@ -480,11 +483,15 @@ _LAYOUTS: Final[dict[int, Layout]] = {
 
 def encode(pdu: Pdu, sequence: int, status: int = 0) -> bytes:
     """One whole PDU. Raises ValueError where a field is beyond the standard's limits (SM-4)."""
-    command = pdu.command
-    layout = _LAYOUTS[command]
+    body = encode_body(pdu)
+    return HEADER.pack(16 + len(body), pdu.command, status, sequence) + body
+
+
+def encode_body(pdu: Pdu) -> bytes:
+    """What stands behind the header. Raises ValueError as encode does."""
+    layout = _LAYOUTS[pdu.command]
     values = astuple(pdu)[layout.skip :] if layout.skip else astuple(pdu)
-    body = b"".join(map(call, layout.write, values))
-    return HEADER.pack(16 + len(body), command, status, sequence) + body
+    return b"".join(map(call, layout.write, values))
 
 
 def encode_bare(command: int, sequence: int, status: int = 0) -> bytes:

@@ -22,7 +22,7 @@ from speedsms.gateway.channels.base import (
     Unknown,
 )
 from speedsms.gateway.channels.smpp import ids, incoming, outcome, receipt
-from speedsms.gateway.channels.smpp.attempt import Part
+from speedsms.gateway.channels.smpp.attempt import Lone, Part
 from speedsms.gateway.channels.smpp.pdu import DataSm, DeliverSm, Frame, SubmitSmResp, Tag
 from speedsms.gateway.channels.smpp.settings import Settings, statuses
 from speedsms.gateway.rules.alphabet import Name
@@ -106,7 +106,7 @@ class Traffic:
 
     # ----------------------------------------------------------------------------------- answers
 
-    def answered(self, part: Part, status: int, frame: Frame, now: float) -> None:
+    def answered(self, part: Part | Lone, status: int, frame: Frame, now: float) -> None:
         """The carrier's answer to a part, also a late one."""
         self._took_s.append(now - part.sent_at)
         self._doubts.append(False)
@@ -123,24 +123,24 @@ class Traffic:
                 self._congestion(pdu.tlvs.get(Tag.CONGESTION_STATE, b"\0"))
         if not reference:
             self.counts["accepted_without_id"] += 1
-        part.attempt.accepted(part, reference, ids.filed(reference, self.settings.id_form))
+        part.accepted(reference, ids.filed(reference, self.settings.id_form))
 
-    def unanswered(self, part: Part, unknown: Unknown) -> None:
+    def unanswered(self, part: Part | Lone, unknown: Unknown) -> None:
         self._doubts.append(True)
         self.counts["unknown"] += 1
-        part.attempt.unanswered(part, unknown)
+        part.unanswered(unknown)
 
-    def _refused(self, part: Part, status: int) -> None:
+    def _refused(self, part: Part | Lone, status: int) -> None:
         refusal = outcome.refusal(status, self._status_map)
         if refusal.reason is Reason.QUEUE_FULL:
-            refusal = self._queue_full(refusal, part.attempt.out)
+            refusal = self._queue_full(refusal, part.out)
         else:
             self._full_number = ""
         self.counts[f"refused.{refusal.reason}"] += 1
         self.counts[f"status.0x{status:08x}"] += 1
         if status in outcome.ALARMS:
             self.alarm("the carrier refuses our settings", f"0x{status:02x} {outcome.words(status)}")
-        part.attempt.refused(part, refusal)
+        part.refused(refusal)
         if refusal.reason in (Reason.THROTTLED, Reason.QUEUE_FULL) and not refusal.single:
             # What waits here would meet the same refusal; in the database it keeps its place (SM-21).
             self._give_back(Refused(refusal.reason, "behind a refused one"))
