@@ -100,9 +100,7 @@ class Attempt:
 
     __slots__ = ("_open", "_settle", "_taken", "_unknown", "_waiting", "out", "outcome", "refusal")
 
-    def __init__(
-        self, out: Outgoing, parts: int, outcome: asyncio.Future[Outcome], settle: Settle
-    ) -> None:
+    def __init__(self, out: Outgoing, parts: int, outcome: asyncio.Future[Outcome], settle: Settle) -> None:
         self.out = out
         self.outcome = outcome
         self.refusal: Refused | None = None

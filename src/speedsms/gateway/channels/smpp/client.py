@@ -76,6 +76,7 @@ class Smpp:
         self._traffic.trace = trace
 
     async def start(self, sink: Sink) -> None:
+        self._loop = asyncio.get_running_loop()  # kept: on Python 3.11 each look for it is a system call
         self._traffic.sink = sink
 
     def hold(self, links: Collection[int]) -> None:
@@ -117,7 +118,7 @@ class Smpp:
         return submit.count(text, encoding, parts, self._fixed)
 
     def submit(self, out: Outgoing) -> asyncio.Future[Outcome]:
-        outcome: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+        outcome: asyncio.Future[Outcome] = self._loop.create_future()
         ready = self._ready()
         if self._end or not ready:
             outcome.set_result(Refused(Reason.NOT_WRITTEN, self.health().cause or "no link", done=out.done))

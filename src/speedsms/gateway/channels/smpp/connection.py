@@ -16,7 +16,7 @@ from typing import Any, Final, cast
 from speedsms.contract.senders import Lane
 from speedsms.gateway import failpoint
 from speedsms.gateway.channels.base import Reason, Refused, Unknown
-from speedsms.gateway.channels.smpp import outcome, session
+from speedsms.gateway.channels.smpp import outcome, session, usual
 from speedsms.gateway.channels.smpp.attempt import Lone, Part
 from speedsms.gateway.channels.smpp.pdu import (
     RESPONSE,
@@ -24,12 +24,11 @@ from speedsms.gateway.channels.smpp.pdu import (
     Bind,
     Command,
     DataSm,
-    DataSmResp,
     DeliverSm,
     DeliverSmResp,
-    Pdu,
     Splitter,
     Status,
+    encode_body,
 )
 from speedsms.gateway.channels.smpp.session import Phase, Role, Session, Timers
 from speedsms.gateway.channels.smpp.traffic import Traffic
@@ -61,6 +60,7 @@ class Connection(asyncio.Protocol):
                 bind_s=settings.bind_s,
                 unbind_s=settings.unbind_s,
             ),
+            usual.decode,
         )
         self._window = settings.window
         self._lanes: tuple[deque[Part | Lone], ...] = tuple(deque() for _ in Lane)
@@ -317,13 +317,13 @@ class Connection(asyncio.Protocol):
     def _asked(self, event: session.Asked) -> None:
         pdu = event.frame.pdu
         command = event.frame.command | RESPONSE
-        if not isinstance(pdu, DeliverSm | DataSm):
+        if not isinstance(pdu, _INBOUND):
             self._session.answer(event.sequence, None, command, Status.RINVCMDID)
         elif self._uncommitted >= _UNCOMMITTED:
             self._traffic.counts["inbound_refused"] += 1
             self._session.answer(event.sequence, None, command, Status.RX_T_APPN)
         else:
-            stored = self._traffic.inbound(pdu)
+            stored = self._traffic.inbound(pdu, self._traffic.around.now())
             self._uncommitted += 1
             self._unanswered_in[event.sequence] = command, self._loop.time()
             stored.add_done_callback(partial(self._stored, event.sequence, command))
@@ -353,7 +353,7 @@ class Connection(asyncio.Protocol):
         if stored.cancelled() or stored.exception():
             self._session.answer(sequence, None, command, Status.RX_T_APPN)
         else:
-            self._session.answer(sequence, _TAKEN[command], command)
+            self._session.reply(sequence, _TAKEN, command)
         self._push_soon()
 
     def _bound(self, _: session.Bound) -> None:
@@ -394,7 +394,5 @@ class Connection(asyncio.Protocol):
         self._linger = self._loop.call_later(_LINGER_S, self._transport.abort)
 
 
-_TAKEN: Final[dict[int, Pdu]] = {
-    DeliverSm.command | RESPONSE: DeliverSmResp(),
-    DataSm.command | RESPONSE: DataSmResp(),
-}
+_INBOUND: Final = (usual.UsualReceipt, DeliverSm, DataSm)
+_TAKEN: Final = encode_body(DeliverSmResp())  # and of a DataSmResp: no message_id, no parameters

@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Iterator
 from enum import IntEnum
 from functools import lru_cache, partial
-from operator import call
+from operator import call, methodcaller
 from struct import Struct as Binary
 from typing import Annotated, Any, ClassVar, Final, Literal, NamedTuple, TypeAlias, get_type_hints
 
@@ -205,7 +205,7 @@ class Field(NamedTuple):
     write: Callable[[Any], bytes]
 
 
-_latin1: Final = partial(str, encoding="latin-1")  # transparent for any octet
+_latin1: Final = methodcaller("decode", "latin-1")  # transparent for any octet
 
 
 def terminated(text: str, limit: int) -> bytes:
@@ -243,7 +243,7 @@ def counted(octets: bytes) -> bytes:
     """A short_message behind its sm_length. Raises ValueError."""
     if len(octets) > 254:
         raise ValueError(f"a short_message of {len(octets)} octets: at most 254, else message_payload")
-    return bytes((len(octets),)) + octets
+    return len(octets).to_bytes() + octets
 
 
 def optional(tlvs: dict[int, bytes]) -> bytes:
@@ -423,8 +423,9 @@ Pdu: TypeAlias = (
 )
 
 
-class Frame(NamedTuple):
-    """One PDU as it came. pdu None: a response without body, or a command that has none.
+class Frame(Struct, frozen=True):
+    """One PDU as it came. pdu: one of Pdu, or what another reader makes of the octets; None: a response
+    without body, or a command that has none.
 
     flags: what in it was against the standard, in words.
     """
@@ -432,7 +433,7 @@ class Frame(NamedTuple):
     command: int
     status: int
     sequence: int
-    pdu: Pdu | None
+    pdu: Struct | None
     flags: tuple[str, ...] = ()
 
 
@@ -533,7 +534,7 @@ def _body(layout: Layout, octets: bytes) -> tuple[Pdu, tuple[str, ...]]:
         values[-1] = octets[at:end]
         at = end
     if layout.optional and at < len(octets):
-        tlvs, more = _tlvs(octets, at)
+        tlvs, more = tlvs_of(octets, at)
         return layout.make(*values, tlvs), flags + more
     if at != len(octets):
         if at > len(octets):
@@ -542,19 +543,22 @@ def _body(layout: Layout, octets: bytes) -> tuple[Pdu, tuple[str, ...]]:
     return layout.make(*values), flags
 
 
-def _tlvs(octets: bytes, at: int) -> tuple[dict[int, bytes], tuple[str, ...]]:
+def tlvs_of(octets: bytes, at: int) -> tuple[dict[int, bytes], tuple[str, ...]]:
+    """The optional parameters from `at` to the end of a PDU, and flags."""
     tlvs: dict[int, bytes] = {}
     flags: tuple[str, ...] = ()
-    while at + 4 <= len(octets):
+    last = len(octets) - 4
+    while at <= last:
         tag, length = TLV.unpack_from(octets, at)
         end = at + 4 + length
-        if end > len(octets):
+        if end > last + 4:
             break
         if tag in tlvs:
             flags = ("a tag twice",)
-        tlvs.setdefault(tag, octets[at + 4 : end])
+        else:
+            tlvs[tag] = octets[at + 4 : end]
         at = end
-    return tlvs, (*flags, "a TLV reaches beyond the PDU") if at < len(octets) else flags
+    return tlvs, (*flags, "a TLV reaches beyond the PDU") if at < last + 4 else flags
 
 
 class Splitter:

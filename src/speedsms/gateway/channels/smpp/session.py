@@ -31,6 +31,7 @@ from speedsms.gateway.channels.smpp.pdu import (
 )
 
 NEVER: Final = float("inf")
+NACK: Final = Command.GENERIC_NACK.value
 LATE_ANSWERS: Final = 10_000  # timed-out requests that are still known
 UNTAKEN_ANSWERS: Final = 65_536  # of 16 octets: 1 MiB for a peer that asks and does not read
 
@@ -152,13 +153,16 @@ def _table(rows: Iterable[tuple[Iterable[int], tuple[Action, ...], tuple[Action,
 class Session:
     """One connection. `now` is any clock in seconds that never goes back.
 
-    phase; mode: of the bind, "" before it. After each call the owner writes what take() gives, and runs
-    tick() when the deadline is reached.
+    decode: how the octets of a PDU are read. phase; mode: of the bind, "" before it. After each call the
+    owner writes what take() gives, and runs tick() when the deadline is reached.
     """
 
-    def __init__(self, role: Role, timers: Timers | None = None) -> None:
+    def __init__(
+        self, role: Role, timers: Timers | None = None, decode: Callable[[bytes], Frame] = decode
+    ) -> None:
         self.role = role
         self.timers = timers or Timers()
+        self._decode = decode
         self.mode = ""
         self._splitter = Splitter()
         self._sequence = 0
@@ -208,7 +212,7 @@ class Session:
         self._queued.append(HEADER.pack(16 + len(body), command, 0, sequence) + body)
         until = now + self.timers.response_s
         self._requests[sequence] = Open(key, command | RESPONSE, until)
-        if until < self._oldest_until:
+        if self._oldest_until == NEVER:
             self._oldest_until = until
         return sequence
 
@@ -324,7 +328,7 @@ class Session:
         self._heard = self._now  # any PDU is a sign of life
         self._probed_until = NEVER
         try:
-            frame = decode(octets)
+            frame = self._decode(octets)
         except BadPdu as bad:
             self._malformed(octets, bad.status)
             return
@@ -401,7 +405,7 @@ class Session:
         sequence, command = frame.sequence, frame.command
         held = self._requests if sequence in self._requests else self._late
         request = held.get(sequence)
-        if request is None or (command != request.response and command != Command.GENERIC_NACK):
+        if request is None or command not in (request.response, NACK):
             self._stray(frame)
             return
         del held[sequence]

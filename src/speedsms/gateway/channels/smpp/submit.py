@@ -12,7 +12,9 @@ from speedsms.gateway.rules.alphabet import Name, encode, fits
 from speedsms.numbers import VIETNAM
 from speedsms.text import GSM7_EXTENSION, PART_UNITS, SINGLE_UNITS, Encoding, split
 
-_ALPHANUMERIC, _SHORT_CODE, _INTERNATIONAL, _NATIONAL, _NOBODY = (5, 0), (3, 0), (1, 1), (2, 1), (0, 0)
+# TON and NPI
+_ALPHANUMERIC, _SHORT_CODE, _INTERNATIONAL, _NATIONAL = b"\5\0", b"\3\0", b"\1\1", b"\2\1"
+_NOBODY: Final = b"\0\0"
 _LONGEST_NAME: Final = 11
 _NO_HEADER, _UDHI = b"\0", b"\x40"  # esm_class
 _LONGEST_SHORT: Final = 254  # octets of short_message (SMPP 3.4 §5.2.22)
@@ -33,12 +35,14 @@ class _Unfit(ValueError):  # noqa: N818 - it says what is the matter and becomes
 class Fixed(NamedTuple):
     """What is the same in every submit_sm of a channel, as octets where it goes out as it is.
 
-    kinds: protocol_id, priority_flag and no schedule_delivery_time, by lane. alphabet: of texts that are not
-    UCS-2, None where each text decides. gsm, ucs2: registered_delivery to default_msg_id. tlvs: by tag, and
-    together.
+    from_ton_npi, to_ton_npi: b"" where the address decides. kinds: protocol_id, priority_flag and no
+    schedule_delivery_time, by lane. alphabet: of texts that are not UCS-2, None where each text decides.
+    gsm, ucs2: registered_delivery to default_msg_id. tlvs: by tag; optional: their octets.
     """
 
     settings: Settings
+    from_ton_npi: bytes
+    to_ton_npi: bytes
     kinds: tuple[bytes, ...]
     alphabet: Name | None
     gsm: bytes
@@ -53,6 +57,8 @@ def fixed(settings: Settings) -> Fixed:
     tlvs = {tlv.tag: tlv.octets for tlv in settings.tlv}
     return Fixed(
         settings=settings,
+        from_ton_npi=bytes(settings.source_ton_npi or ()),
+        to_ton_npi=bytes(settings.dest_ton_npi or ()),
         kinds=tuple(bytes((settings.protocol_id, flag, 0)) for flag in priorities(settings)),
         alphabet=gsm if settings.alphabet == "gsm7" else None,
         gsm=bytes((registered, 0, settings.dcs_gsm, 0)),
@@ -70,10 +76,10 @@ def cut(out: Outgoing, channel: Fixed, now: datetime) -> list[tuple[int, bytes]]
     """
     settings = channel.settings
     try:
-        source = _source(settings.service_type, out.sender, settings.source_ton_npi)
+        source = _source(out.sender, channel.from_ton_npi, settings.service_type)
         alphabet, texts = _texts(out.parts, out.encoding, channel)
         _check(texts, settings)
-        destination = _destination(out.to, settings.dest_format, settings.dest_ton_npi)
+        destination = _destination(out.to, settings.dest_format, channel.to_ton_npi)
         validity = _validity(out.expires_at, now, settings.validity)
         kind = channel.kinds[out.lane]
         coding = channel.ucs2 if alphabet == "ucs2" else channel.gsm
@@ -87,10 +93,9 @@ def cut(out: Outgoing, channel: Fixed, now: datetime) -> list[tuple[int, bytes]]
                 short, tlvs = b"", {**tlvs, Tag.MESSAGE_PAYLOAD: short}
             if settings.user_message_reference:
                 tlvs = {**tlvs, Tag.USER_MESSAGE_REFERENCE: (out.message & 0xFFFF).to_bytes(2, "big")}
-            octets = (
-                *(source, destination, _UDHI if header else _NO_HEADER, kind, validity, coding),
-                *(counted(short), optional({**channel.tlvs, **tlvs}) if tlvs else channel.optional),
-            )
+            after = optional({**channel.tlvs, **tlvs}) if tlvs else channel.optional
+            esm_class = _UDHI if header else _NO_HEADER
+            octets = (source, destination, esm_class, kind, validity, coding, counted(short), after)
             parts.append((number, b"".join(octets)))
     except _Unfit as unfit:
         return Refused(unfit.reason, str(unfit), done=out.done)
@@ -121,34 +126,32 @@ def _check(texts: Sequence[str], settings: Settings) -> None:
 
 
 @lru_cache(1024)
-def _source(service_type: str, sender: str, ton_npi: tuple[int, int] | None) -> bytes:
+def _source(sender: str, ton_npi: bytes, service_type: str) -> bytes:
     """The octets of service_type and source address, which begin each submit_sm of a sender."""
-    return terminated(service_type, 6) + _party(*_sender(sender, ton_npi))
+    kind, digits = _sender(sender)
+    return terminated(service_type, 6) + ((ton_npi if sender else b"") or kind) + terminated(digits, 21)
 
 
-def _sender(sender: str, ton_npi: tuple[int, int] | None) -> tuple[tuple[int, int], str]:
+def _sender(sender: str) -> tuple[bytes, str]:
+    """TON and NPI by the form of a sender, and its characters."""
     if not sender:
         return _NOBODY, ""
     digits = sender.removeprefix("+")
     if not digits.isdecimal():
         if not sender.isascii() or len(sender) > _LONGEST_NAME:
             raise _Unfit(Reason.SENDER_REFUSED, f"a name of {len(sender)} characters")
-        return ton_npi or _ALPHANUMERIC, sender
+        return _ALPHANUMERIC, sender
     if len(digits) > 20 or not digits.isascii():
         raise _Unfit(Reason.SENDER_REFUSED, f"a number of {len(digits)} digits")
     if 3 <= len(digits) <= 6:
-        return ton_npi or _SHORT_CODE, digits
-    return ton_npi or (_NATIONAL if digits.startswith("0") else _INTERNATIONAL), digits
+        return _SHORT_CODE, digits
+    return _NATIONAL if digits.startswith("0") else _INTERNATIONAL, digits
 
 
-def _destination(to: str, form: str, ton_npi: tuple[int, int] | None) -> bytes:
+def _destination(to: str, form: str, ton_npi: bytes) -> bytes:
     if form == "national" and to.startswith(VIETNAM):
-        return _party(ton_npi or _NATIONAL, "0" + to.removeprefix(VIETNAM))
-    return _party(ton_npi or _INTERNATIONAL, "+" + to if form == "plus" else to)
-
-
-def _party(ton_npi: tuple[int, int], digits: str) -> bytes:
-    return bytes(ton_npi) + terminated(digits, 21)
+        return (ton_npi or _NATIONAL) + terminated("0" + to.removeprefix(VIETNAM), 21)
+    return (ton_npi or _INTERNATIONAL) + terminated("+" + to if form == "plus" else to, 21)
 
 
 # --------------------------------------------------------------------------------- Text (§3.8, §3.9)
