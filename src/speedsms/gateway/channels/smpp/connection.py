@@ -81,6 +81,7 @@ class Connection(asyncio.Protocol):
         self._linger: asyncio.TimerHandle | None = None
         self._farewell: asyncio.Task[None] | None = None
         self._moved_at = self._loop.time()  # when a part went, or when there was none
+        self._read_at, self._received_at = self._moved_at, traffic.around.now()
         self._splitters = {"sent": Splitter(), "received": Splitter()}
         self._transport = cast("asyncio.Transport", None)  # from connection_made on
         self._acts: dict[type, Callable[[Any], None]] = {
@@ -170,7 +171,9 @@ class Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         if self._traffic.trace:
             self._show("received", data)
-        self._do(self._session.receive(data, self._loop.time()))
+        # One moment for all that a read brings.
+        self._read_at, self._received_at = self._loop.time(), self._traffic.around.now()
+        self._do(self._session.receive(data, self._read_at))
         self._push()
 
     def pause_writing(self) -> None:
@@ -303,16 +306,13 @@ class Connection(asyncio.Protocol):
                 self._traffic.alarm("an event broke down", f"{type(event).__name__}: {type(error).__name__}")
 
     def _answered(self, event: session.Answered) -> None:
-        part = cast("Part | Lone", event.key)
-        self._traffic.answered(part, event.status, event.frame, self._loop.time())
+        self._traffic.answered(event.key, event.status, event.frame, self._read_at)
         if event.status in outcome.REBIND:
             self._shut("the carrier sees this bind in another state")
 
     def _unanswered(self, event: session.Unanswered) -> None:
         timeout = event.why == "timeout"
-        self._traffic.unanswered(
-            cast("Part | Lone", event.key), Unknown("timeout") if timeout else Unknown("written", self.cause)
-        )
+        self._traffic.unanswered(event.key, Unknown("timeout") if timeout else Unknown("written", self.cause))
 
     def _asked(self, event: session.Asked) -> None:
         pdu = event.frame.pdu
@@ -323,9 +323,9 @@ class Connection(asyncio.Protocol):
             self._traffic.counts["inbound_refused"] += 1
             self._session.answer(event.sequence, None, command, Status.RX_T_APPN)
         else:
-            stored = self._traffic.inbound(pdu, self._traffic.around.now())
+            stored = self._traffic.inbound(pdu, self._received_at)
             self._uncommitted += 1
-            self._unanswered_in[event.sequence] = command, self._loop.time()
+            self._unanswered_in[event.sequence] = command, self._read_at
             stored.add_done_callback(partial(self._stored, event.sequence, command))
             if not self._impatient:
                 self._impatient = self._loop.call_later(_PATIENCE_S, self._lose_patience)

@@ -20,6 +20,7 @@ LONGEST_PDU: Final = 65_536
 LAST_SEQUENCE: Final = 0x7FFFFFFF
 HEADER: Final = Binary(">IIII")
 TLV: Final = Binary(">HH")
+_LENGTH: Final = Binary(">I")
 
 
 class Command(IntEnum):
@@ -578,7 +579,7 @@ class Splitter:
         at, held, self._need = 0, len(octets), 4
         try:
             while held - at >= 4:
-                length = int.from_bytes(octets[at : at + 4])
+                (length,) = _LENGTH.unpack_from(octets, at)
                 if not 16 <= length <= LONGEST_PDU:
                     raise BadPdu(Status.RINVCMDLEN, f"command_length {length}", fatal=True)
                 if held - at < length:

@@ -95,7 +95,7 @@ class Asked(Struct, frozen=True):
 class Answered(Struct, frozen=True):
     """The answer to a request of ours. late: it had been reported as Unanswered("timeout") before."""
 
-    key: object
+    key: Any
     status: int
     frame: Frame
     late: bool
@@ -104,7 +104,7 @@ class Answered(Struct, frozen=True):
 class Unanswered(Struct, frozen=True):
     """timeout: an Answered(late=True) may follow. lost: the connection is gone."""
 
-    key: object
+    key: Any
     why: Literal["timeout", "lost"]
 
 

@@ -78,7 +78,9 @@ def cut(out: Outgoing, channel: Fixed, now: datetime) -> list[tuple[int, bytes]]
     try:
         source = _source(out.sender, channel.from_ton_npi, settings.service_type)
         alphabet, texts = _texts(out.parts, out.encoding, channel)
-        _check(texts, settings)
+        several = len(texts) > 1
+        if several:
+            _check(len(texts), settings)
         destination = _destination(out.to, settings.dest_format, channel.to_ton_npi)
         validity = _validity(out.expires_at, now, settings.validity)
         kind = channel.kinds[out.lane]
@@ -87,7 +89,7 @@ def cut(out: Outgoing, channel: Fixed, now: datetime) -> list[tuple[int, bytes]]
         for number, text in enumerate(texts, 1):
             if number in out.done:
                 continue
-            header, tlvs = _place(settings.concat, out.concat_ref, len(texts), number)
+            header, tlvs = _place(settings.concat, out.concat_ref, len(texts), number) if several else _ALONE
             short = header + encode(text, alphabet, header=len(header))
             if len(short) > _LONGEST_SHORT or (len(out.parts) > 1 and settings.concat == "payload"):
                 short, tlvs = b"", {**tlvs, Tag.MESSAGE_PAYLOAD: short}
@@ -115,11 +117,12 @@ def count(text: str, encoding: str, parts: int, channel: Fixed) -> int:
     return len(_texts(billed, encoding, channel)[1])
 
 
-def _check(texts: Sequence[str], settings: Settings) -> None:
-    if len(texts) > 1 and settings.concat == "none":
+def _check(parts: int, settings: Settings) -> None:
+    """Of a message of several parts."""
+    if settings.concat == "none":
         raise _Unfit(Reason.UNSUPPORTED, "this channel takes no long messages")
-    if len(texts) > _MOST_PARTS:
-        raise _Unfit(Reason.TOO_LONG, f"{len(texts)} parts")
+    if parts > _MOST_PARTS:
+        raise _Unfit(Reason.TOO_LONG, f"{parts} parts")
 
 
 # ---------------------------------------------------------------------------------- Addresses (§3.7)
@@ -200,10 +203,11 @@ def _units(character: str, coding: Encoding) -> int:
     return 2 if character in GSM7_EXTENSION else 1
 
 
+_ALONE: Final[tuple[bytes, dict[int, bytes]]] = (b"", {})  # a message of one part
+
+
 def _place(concat: str, reference: int, total: int, number: int) -> tuple[bytes, dict[int, bytes]]:
     """What says that a text is part `number` of `total`: a header in front of it, or TLVs."""
-    if total == 1:
-        return b"", {}
     wide = (reference & 0xFFFF).to_bytes(2, "big")
     if concat == "sar":
         return b"", {
@@ -223,7 +227,9 @@ def _validity(expires_at: datetime, now: datetime, form: str) -> bytes:
     if form == "none":
         return b"\0"
     life = expires_at - now
-    life_s = min(max(life.days * 86_400 + life.seconds, _LEAST_LIFE_S), _LONGEST_LIFE_S)
+    life_s = life.days * 86_400 + life.seconds
+    if not _LEAST_LIFE_S <= life_s <= _LONGEST_LIFE_S:
+        life_s = _LEAST_LIFE_S if life_s < _LEAST_LIFE_S else _LONGEST_LIFE_S
     return _relative(life_s) if form == "relative" else _absolute(int(now.timestamp()) + life_s)
 
 
