@@ -4,8 +4,10 @@ from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from random import Random
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 from pdus import CONVERSATION, anything, sequence
 from test_pdu_hostile import mutation
 
@@ -98,15 +100,26 @@ def test_hostile_octets_are_read_the_same():
                 agree(octets)
 
 
-def test_each_octet_of_a_usual_receipt_counts():
+@pytest.mark.parametrize("tlvs", [USUAL.tlvs, {}], ids=["parameters", "text"])
+def test_each_octet_of_a_usual_receipt_counts(tlvs):
     """Whichever is another one: either the quick reader says what the whole one says, or it does not read."""
-    octets = pdu.encode(USUAL, 7)
+    octets = pdu.encode(replace(USUAL, tlvs=tlvs), 7)
     quick = [
         agree(octets[:at] + bytes([value]) + octets[at + 1 :])
         for at in range(16, len(octets))
-        for value in (0, 1, 4, 58, 65, 103, 128, 255)
+        for value in (0, 1, 4, 8, 32, 58, 65, 103, 128, 255)
     ]
     assert 0 < sum(quick) < len(quick)
+
+
+def test_a_text_that_ends_early_is_no_usual_one():
+    """What goes on as a receipt behind sm_length is a parameter, which may even have the length it says."""
+    text = USUAL.short_message
+    for size in range(len(text)):
+        rest = text[size:].ljust(4, b"\0")
+        rest = rest.ljust(4 + int.from_bytes(rest[2:4]), b"\0")
+        body = pdu.encode(replace(USUAL, short_message=text[:size], tlvs={}), 7)[16:] + rest
+        assert not agree(pdu.HEADER.pack(16 + len(body), Command.DELIVER_SM, 0, 7) + body)
 
 
 def test_the_usual_receipt_is_read_at_once():
