@@ -106,3 +106,8 @@ def test_the_best_rule_is_named():
     assert rule_name("1F4A", "8010", "auto") == "dec_hex"
     assert rule_name("x-1", "x-1", "exact") == "exact"
     assert keys("5", "auto") == ("5",)
+
+
+def test_a_key_of_another_id_names_no_rule():
+    """A receipt may name two ids; what the second one matched says nothing about the form of the first."""
+    assert rule_name("x-1", "8010", "auto") == ""

@@ -15,6 +15,7 @@ from speedsms.gateway.channels.smpp.pdu import (
     CancelSm,
     Command,
     DeliverSm,
+    Frame,
     Outbind,
     QuerySm,
     Splitter,
@@ -67,7 +68,7 @@ def test_octets_of_the_standard(name):
     pdu, octets = GOLDEN[name]
     octets = bytes.fromhex(octets)
     assert encode(pdu, 1) == octets
-    assert decode(octets) == (pdu.command, 0, 1, pdu, ())
+    assert decode(octets) == Frame(pdu.command, 0, 1, pdu)
 
 
 @settings(deadline=None)
@@ -76,7 +77,7 @@ def test_what_is_encoded_is_decoded(pdu, number, status):
     """SM-8, of every kind of PDU: the same fields, and the same octets again."""
     octets = encode(pdu, number, status)
     frame = decode(memoryview(octets))
-    assert frame == (pdu.command, status, number, pdu, ())
+    assert frame == Frame(pdu.command, status, number, pdu)
     assert encode(frame.pdu, frame.sequence, frame.status) == octets
 
 
@@ -210,9 +211,9 @@ def test_optional_parts():
 def test_responses_without_body():
     """SM-6: an error without body, and success without message_id."""
     refused = decode(encode_bare(Command.SUBMIT_SM_RESP, 3, Status.RTHROTTLED))
-    assert refused == (Command.SUBMIT_SM_RESP, Status.RTHROTTLED, 3, None, ())
+    assert refused == Frame(Command.SUBMIT_SM_RESP, Status.RTHROTTLED, 3, None)
     assert decode(encode_bare(Command.BIND_TRANSCEIVER_RESP, 3)).pdu is None
-    assert decode(encode_bare(Command.SUBMIT_SM_RESP, 3)) == (Command.SUBMIT_SM_RESP, 0, 3, None, ())
+    assert decode(encode_bare(Command.SUBMIT_SM_RESP, 3)) == Frame(Command.SUBMIT_SM_RESP, 0, 3, None)
     assert body(Command.SUBMIT_SM_RESP, b"\0").pdu == SubmitSmResp("")
 
 

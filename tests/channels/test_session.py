@@ -59,7 +59,7 @@ def frames(octets):
 
 def heads(octets):
     """What a session writes, as (command, status, sequence)."""
-    return [frame[:3] for frame in frames(octets)]
+    return [(frame.command, frame.status, frame.sequence) for frame in frames(octets)]
 
 
 def test_messages_go_both_ways():

@@ -8,6 +8,7 @@ import pytest
 from pdus import CONVERSATION
 
 from speedsms.gateway.channels.smpp.pdu import (
+    HEADER,
     RESPONSE,
     Command,
     Status,
@@ -107,7 +108,7 @@ def test_nothing_is_malformed(dissected):
     assert not [row for row in dissected if row["_ws.malformed"] or row["_ws.expert.message"]]
     names = ("smpp.command_length", "smpp.command_id", "smpp.sequence_number")
     headers = [tuple(int(row[name], 0) for name in names) for row in dissected]
-    assert headers == [(len(octets), *decode(octets)[0:3:2]) for octets in STREAM]
+    assert headers == [(len(octets), *HEADER.unpack_from(octets)[1::2]) for octets in STREAM]
 
 
 def test_the_fields_are_ours(dissected):

@@ -27,6 +27,7 @@ _BASIC_CODES: Final = bytes(code for code in range(128) if code not in (_ESC, _C
 _SEPTETS: Final = dict(zip(_BASIC_CODES, GSM7_BASIC, strict=True)) | {_ESC: "\x1b", _CR: "\r"}
 _TABLE: Final = "".join(_SEPTETS.get(code, chr(code) if code >= 0xA0 else _STRANGE) for code in range(256))
 _CODES: Final = {ord(character): code for code, character in _SEPTETS.items() if code != _CR}
+_SAME: Final = bytes(code for letter, code in _CODES.items() if letter == code != _ESC)  # as in ASCII
 # ESC and the letter whose code is that of the character in the extension table: `€` is ESC `e`.
 _ESCAPED: Final = {
     character: "\x1b" + _SEPTETS[code]
@@ -97,6 +98,8 @@ def unpack(octets: bytes, header: int = 0) -> bytes:
 
 
 def _septets(text: str) -> bytes:
+    if text.isascii() and not (octets := text.encode()).translate(None, _SAME):
+        return octets  # nearly all text in this alphabet
     if "\x1b" in text:
         raise ValueError("ESC is no character of a text")
     for character, pair in _ESCAPED.items():

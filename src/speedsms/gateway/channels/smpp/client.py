@@ -20,7 +20,7 @@ from speedsms.gateway.channels.base import (
     Traits,
 )
 from speedsms.gateway.channels.smpp import submit
-from speedsms.gateway.channels.smpp.attempt import Attempt
+from speedsms.gateway.channels.smpp.attempt import divide
 from speedsms.gateway.channels.smpp.connection import Connection
 from speedsms.gateway.channels.smpp.link import Link, tls_context
 from speedsms.gateway.channels.smpp.pdu import Mode
@@ -76,6 +76,7 @@ class Smpp:
         self._traffic.trace = trace
 
     async def start(self, sink: Sink) -> None:
+        self._loop = asyncio.get_running_loop()  # kept: on Python 3.11 each look for it is a system call
         self._traffic.sink = sink
 
     def hold(self, links: Collection[int]) -> None:
@@ -114,24 +115,24 @@ class Smpp:
         return Capacity(min(free, ahead - waiting))
 
     def cuts(self, text: str, encoding: str, parts: int, /) -> int:
-        return submit.count(text, encoding, parts, self._settings)
+        return submit.count(text, encoding, parts, self._fixed)
 
     def submit(self, out: Outgoing) -> asyncio.Future[Outcome]:
-        outcome: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+        outcome: asyncio.Future[Outcome] = self._loop.create_future()
         ready = self._ready()
         if self._end or not ready:
             outcome.set_result(Refused(Reason.NOT_WRITTEN, self.health().cause or "no link", done=out.done))
             return outcome
-        parts = submit.cut(out, self._fixed, self._traffic.around.now())
-        if isinstance(parts, Refused):
-            self.counts[f"refused.{parts.reason}"] += 1
-            outcome.set_result(parts)
-        elif not parts:
+        bodies = submit.cut(out, self._fixed, self._traffic.around.now())
+        if isinstance(bodies, Refused):
+            self.counts[f"refused.{bodies.reason}"] += 1
+            outcome.set_result(bodies)
+        elif not bodies:
             outcome.set_result(Accepted())  # an earlier attempt has brought them all there
         else:
-            self._choose(ready, out, several=len(parts) + len(out.done) > 1).put(
-                Attempt(out, parts, outcome, self._traffic.settle)
-            )
+            several = len(bodies) + len(out.done) > 1
+            connection = self._choose(ready, out, several=several)
+            connection.put(divide(out, bodies, outcome, self._traffic.settle))
         return outcome
 
     def _choose(self, ready: list[Connection], out: Outgoing, *, several: bool) -> Connection:

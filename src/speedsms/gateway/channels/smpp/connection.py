@@ -5,29 +5,30 @@ Plain callbacks, and one write per turn of the loop: there is no coroutine per m
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from datetime import datetime
 from functools import partial
+from itertools import islice
 from time import monotonic
 from typing import Any, Final, cast
 
 from speedsms.contract.senders import Lane
 from speedsms.gateway import failpoint
 from speedsms.gateway.channels.base import Reason, Refused, Unknown
-from speedsms.gateway.channels.smpp import outcome, session
-from speedsms.gateway.channels.smpp.attempt import Attempt, Part
+from speedsms.gateway.channels.smpp import outcome, session, usual
+from speedsms.gateway.channels.smpp.attempt import Lone, Part
 from speedsms.gateway.channels.smpp.pdu import (
     RESPONSE,
     BadPdu,
     Bind,
+    Command,
     DataSm,
-    DataSmResp,
     DeliverSm,
     DeliverSmResp,
-    Pdu,
     Splitter,
     Status,
+    encode_body,
 )
 from speedsms.gateway.channels.smpp.session import Phase, Role, Session, Timers
 from speedsms.gateway.channels.smpp.traffic import Traffic
@@ -59,9 +60,10 @@ class Connection(asyncio.Protocol):
                 bind_s=settings.bind_s,
                 unbind_s=settings.unbind_s,
             ),
+            usual.decode,
         )
         self._window = settings.window
-        self._lanes: tuple[deque[Attempt], ...] = tuple(deque() for _ in Lane)
+        self._lanes: tuple[deque[Part | Lone], ...] = tuple(deque() for _ in Lane)
         self.waiting = 0  # parts
         self._owner = traffic.around.owner()  # under which what waits was begun
         self.bound: asyncio.Future[int | None] = self._loop.create_future()
@@ -79,6 +81,7 @@ class Connection(asyncio.Protocol):
         self._linger: asyncio.TimerHandle | None = None
         self._farewell: asyncio.Task[None] | None = None
         self._moved_at = self._loop.time()  # when a part went, or when there was none
+        self._read_at, self._received_at = self._moved_at, traffic.around.now()
         self._splitters = {"sent": Splitter(), "received": Splitter()}
         self._transport = cast("asyncio.Transport", None)  # from connection_made on
         self._acts: dict[type, Callable[[Any], None]] = {
@@ -117,22 +120,23 @@ class Connection(asyncio.Protocol):
             self.give_back(Refused(Reason.NOT_WRITTEN, "another process has taken over"))
         return owner is not None
 
-    def put(self, attempt: Attempt) -> None:
+    def put(self, parts: Sequence[Part | Lone]) -> None:
+        """All that go of one message."""
         self._still_ours()
         if not self.waiting:
             self._moved_at = self._loop.time()
-        self._lanes[attempt.out.lane].append(attempt)
-        self.waiting += attempt.waiting
+        self._lanes[parts[0].out.lane].extend(parts)
+        self.waiting += len(parts)
         self._push_soon()
 
     def give_back(self, refusal: Refused) -> None:
         """What waits for its turn will not go from here: certainly nothing of it was written."""
-        waiting = [attempt for lane in self._lanes for attempt in lane]
+        waiting = [part for lane in self._lanes for part in lane]
         for lane in self._lanes:
             lane.clear()
         self.waiting = 0
-        for attempt in waiting:
-            attempt.give_up(refusal)
+        for part in waiting:
+            part.give_up(refusal)
 
     async def leave(self, within_s: float) -> None:
         """Let the carrier answer what is open, then unbind (§3.15); no longer than `within_s` for each."""
@@ -167,7 +171,9 @@ class Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         if self._traffic.trace:
             self._show("received", data)
-        self._do(self._session.receive(data, self._loop.time()))
+        # One moment for all that a read brings.
+        self._read_at, self._received_at = self._loop.time(), self._traffic.around.now()
+        self._do(self._session.receive(data, self._read_at))
         self._push()
 
     def pause_writing(self) -> None:
@@ -219,14 +225,9 @@ class Connection(asyncio.Protocol):
         # The loop's clock stands still during a turn; an exact rate needs the moment of the write.
         most = min(room, pace.free(monotonic()), _AT_ONCE)
         sent = 0
-        wall = self._traffic.around.now()
-        while sent < most and (part := self._next(wall)):
-            try:
-                self._session.request(part.pdu, part, now)
-            except ValueError as error:  # a field beyond the standard's limits: nothing of it was written
-                part.attempt.refused(part, Refused(Reason.UNSUPPORTED, type(error).__name__))
-                continue
-            part.sent_at = now
+        for part in islice(self._going(self._traffic.around.now()), max(0, most)):
+            self._session.ask(Command.SUBMIT_SM, part.body, part, now)
+            part.goes(now)
             sent += 1
         written_at = monotonic()
         pace.take(sent, written_at)
@@ -242,23 +243,18 @@ class Connection(asyncio.Protocol):
         self._pacing = None
         self._push()
 
-    def _next(self, wall: datetime) -> Part | None:
-        """The next part that may still go; what is refused or expired meanwhile leaves the queue (CH-7)."""
+    def _going(self, wall: datetime) -> Iterator[Part | Lone]:
+        """What waits and may still go; what is refused or expired meanwhile leaves the queue (CH-7)."""
         for lane in self._lanes:
             while lane:
-                attempt = lane[0]
-                if attempt.out.expires_at <= wall:
-                    attempt.give_up(Refused(Reason.EXPIRED))
-                if attempt.refusal:
-                    lane.popleft()
-                    self.waiting -= attempt.waiting
-                    continue
-                part = attempt.next()
+                part = lane.popleft()
                 self.waiting -= 1
-                if not attempt.waiting:
-                    lane.popleft()
-                return part
-        return None
+                if part.dropped:
+                    continue
+                if part.out.expires_at > wall:
+                    yield part
+                else:
+                    part.give_up(Refused(Reason.EXPIRED))
 
     def _write(self) -> None:
         octets = self._session.take()
@@ -310,29 +306,26 @@ class Connection(asyncio.Protocol):
                 self._traffic.alarm("an event broke down", f"{type(event).__name__}: {type(error).__name__}")
 
     def _answered(self, event: session.Answered) -> None:
-        part = cast("Part", event.key)
-        self._traffic.answered(part, event.status, event.frame, self._loop.time())
+        self._traffic.answered(event.key, event.status, event.frame, self._read_at)
         if event.status in outcome.REBIND:
             self._shut("the carrier sees this bind in another state")
 
     def _unanswered(self, event: session.Unanswered) -> None:
         timeout = event.why == "timeout"
-        self._traffic.unanswered(
-            cast("Part", event.key), Unknown("timeout") if timeout else Unknown("written", self.cause)
-        )
+        self._traffic.unanswered(event.key, Unknown("timeout") if timeout else Unknown("written", self.cause))
 
     def _asked(self, event: session.Asked) -> None:
         pdu = event.frame.pdu
         command = event.frame.command | RESPONSE
-        if not isinstance(pdu, DeliverSm | DataSm):
+        if not isinstance(pdu, _INBOUND):
             self._session.answer(event.sequence, None, command, Status.RINVCMDID)
         elif self._uncommitted >= _UNCOMMITTED:
             self._traffic.counts["inbound_refused"] += 1
             self._session.answer(event.sequence, None, command, Status.RX_T_APPN)
         else:
-            stored = self._traffic.inbound(pdu)
+            stored = self._traffic.inbound(pdu, self._received_at)
             self._uncommitted += 1
-            self._unanswered_in[event.sequence] = command, self._loop.time()
+            self._unanswered_in[event.sequence] = command, self._read_at
             stored.add_done_callback(partial(self._stored, event.sequence, command))
             if not self._impatient:
                 self._impatient = self._loop.call_later(_PATIENCE_S, self._lose_patience)
@@ -360,7 +353,7 @@ class Connection(asyncio.Protocol):
         if stored.cancelled() or stored.exception():
             self._session.answer(sequence, None, command, Status.RX_T_APPN)
         else:
-            self._session.answer(sequence, _TAKEN[command], command)
+            self._session.reply(sequence, _TAKEN, command)
         self._push_soon()
 
     def _bound(self, _: session.Bound) -> None:
@@ -401,7 +394,5 @@ class Connection(asyncio.Protocol):
         self._linger = self._loop.call_later(_LINGER_S, self._transport.abort)
 
 
-_TAKEN: Final[dict[int, Pdu]] = {
-    DeliverSm.command | RESPONSE: DeliverSmResp(),
-    DataSm.command | RESPONSE: DataSmResp(),
-}
+_INBOUND: Final = (usual.UsualReceipt, DeliverSm, DataSm)
+_TAKEN: Final = encode_body(DeliverSmResp())  # and of a DataSmResp: no message_id, no parameters

@@ -27,24 +27,25 @@ def filed(reference: str, form: IdForm) -> str:
 
 def keys(reference: str, form: IdForm) -> tuple[str, ...]:
     """What the id of a receipt may be filed under, best first; () if it has none."""
-    return tuple(dict.fromkeys(_rules(reference, form)))
+    found = filed(reference, form)
+    if not found:
+        return ()
+    if form in ("exact", "plain"):
+        return (found,)
+    forms = [found] if form == "auto" else []
+    decimal = not found.strip(_DECIMAL)
+    if decimal and form != "dec_hex":
+        forms.append(f"{int(found):x}")
+    if form != "hex_dec" and (decimal or not found.strip(_HEX)):
+        forms.append(str(int(found, 16)))
+    return tuple(forms) if len(found) > 1 else tuple(dict.fromkeys(forms))  # of one digit all are the same
 
 
 def rule_name(reference: str, matched: str, form: IdForm) -> str:
-    """Which rule turned a receipt's id into the key that matched: exact, plain, hex_dec or dec_hex."""
-    return _rules(reference, form)[matched]
+    """Which rule turned a receipt's id into the key that matched: exact, plain, hex_dec or dec_hex.
 
-
-def _rules(reference: str, form: IdForm) -> dict[str, str]:
-    """The keys and the rule each comes of; the first of two equal keys is the better one."""
-    found = filed(reference, form)
-    if not found:
-        return {}
-    if form in ("exact", "plain"):
-        return {found: form}
-    rules = {found: "plain"} if form == "auto" else {}
-    if form != "dec_hex" and not found.strip(_DECIMAL):
-        rules.setdefault(f"{int(found):x}", "hex_dec")
-    if form != "hex_dec" and not found.strip(_HEX):
-        rules.setdefault(str(int(found, 16)), "dec_hex")
-    return rules
+    Of two that give the same key it is the better one; "" if none does: the key is that of another id which
+    the receipt names too.
+    """
+    rules: tuple[IdForm, ...] = ("plain", "hex_dec", "dec_hex") if form == "auto" else (form,)
+    return next((rule for rule in rules if matched in keys(reference, rule)), "")

@@ -8,7 +8,7 @@ from speedsms.gateway.channels.base import Incoming, Piece
 from speedsms.gateway.channels.smpp.pdu import Address, DataSm, DeliverSm, Tag
 from speedsms.gateway.rules import alphabet
 from speedsms.gateway.rules.alphabet import Name
-from speedsms.numbers import parse
+from speedsms.numbers import BLOCKS, VIETNAM, parse
 
 RAW_OCTETS: Final = 4096
 
@@ -148,6 +148,8 @@ def party(address: Address) -> str:
 
 def number_of(written: str) -> str:
     """E.164 digits of an address whatever its TON, which peers often get wrong; "" if it is no number."""
+    if len(written) == 11 and written[:2] == VIETNAM and written[2:5] in BLOCKS and written.isdecimal():
+        return written  # as nearly all are; an address is Latin-1, of which only 0 to 9 are decimal
     if number := parse(written):
         return number.e164
     digits = written.removeprefix("+").removeprefix("00")

@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Iterator
 from enum import IntEnum
 from functools import lru_cache, partial
-from operator import call
+from operator import call, methodcaller
 from struct import Struct as Binary
 from typing import Annotated, Any, ClassVar, Final, Literal, NamedTuple, TypeAlias, get_type_hints
 
@@ -20,6 +20,7 @@ LONGEST_PDU: Final = 65_536
 LAST_SEQUENCE: Final = 0x7FFFFFFF
 HEADER: Final = Binary(">IIII")
 TLV: Final = Binary(">HH")
+_LENGTH: Final = Binary(">I")
 
 
 class Command(IntEnum):
@@ -205,10 +206,11 @@ class Field(NamedTuple):
     write: Callable[[Any], bytes]
 
 
-_latin1: Final = partial(str, encoding="latin-1")  # transparent for any octet
+_latin1: Final = methodcaller("decode", "latin-1")  # transparent for any octet
 
 
-def _terminated(text: str, limit: int) -> bytes:
+def terminated(text: str, limit: int) -> bytes:
+    """A C-octet string of at most `limit` octets, its NUL counted. Raises ValueError."""
     if len(text) >= limit or "\0" in text:
         raise ValueError(f"a string of {len(text)} characters: at most {limit - 1}, none of them NUL")
     return text.encode("ascii") + b"\0"
@@ -218,7 +220,7 @@ def _text(limit: int) -> Field:
     """A C-octet string of at most `limit` octets, its NUL counted."""
 
     def write(text: str) -> bytes:
-        return _terminated(text, limit)
+        return terminated(text, limit)
 
     found = rb"([^\0]*+)(?:\0|\Z)"
     return Field(rb"([\x01-\x7f]{0,%d}+)\0" % (limit - 1), found, _latin1, lru_cache(1024)(write))
@@ -232,19 +234,21 @@ def _address(octets: bytes) -> Address:
 def _party(limit: int) -> Field:
     def write(address: Address) -> bytes:
         ton, npi, digits = address
-        return bytes((ton, npi)) + _terminated(digits, limit)
+        return bytes((ton, npi)) + terminated(digits, limit)
 
     found = rb"(..[^\0]*+)(?:\0|\Z)"
     return Field(rb"(..[\x01-\x7f]{0,%d}+)\0" % (limit - 1), found, _address, lru_cache(4096)(write))
 
 
-def _short(octets: bytes) -> bytes:
+def counted(octets: bytes) -> bytes:
+    """A short_message behind its sm_length. Raises ValueError."""
     if len(octets) > 254:
         raise ValueError(f"a short_message of {len(octets)} octets: at most 254, else message_payload")
-    return bytes((len(octets),)) + octets
+    return len(octets).to_bytes() + octets
 
 
-def _optional(tlvs: dict[int, bytes]) -> bytes:
+def optional(tlvs: dict[int, bytes]) -> bytes:
+    """The octets of optional parameters, by tag."""
     return b"".join([TLV.pack(tag, len(value)) + value for tag, value in tlvs.items()])
 
 
@@ -253,8 +257,8 @@ def _one(value: int) -> bytes:
 
 
 _OCTET: Final = Field(b"(.)", b"(.)", ord, lru_cache(256)(_one))
-_SHORT: Final = Field(b"(.)", b"(.)", ord, _short)  # its group is sm_length; the octets stand behind it
-_OPTIONAL: Final = Field(b"", b"", bytes, _optional)
+_SHORT: Final = Field(b"(.)", b"(.)", ord, counted)  # its group is sm_length; the octets stand behind it
+_OPTIONAL: Final = Field(b"", b"", bytes, optional)
 
 Octet: TypeAlias = Annotated[int, _OCTET]
 Tlvs: TypeAlias = Annotated[dict[int, bytes], _OPTIONAL]
@@ -420,8 +424,9 @@ Pdu: TypeAlias = (
 )
 
 
-class Frame(NamedTuple):
-    """One PDU as it came. pdu None: a response without body, or a command that has none.
+class Frame(Struct, frozen=True):
+    """One PDU as it came. pdu: one of Pdu, or what another reader makes of the octets; None: a response
+    without body, or a command that has none.
 
     flags: what in it was against the standard, in words.
     """
@@ -429,7 +434,7 @@ class Frame(NamedTuple):
     command: int
     status: int
     sequence: int
-    pdu: Pdu | None
+    pdu: Struct | None
     flags: tuple[str, ...] = ()
 
 
@@ -480,11 +485,15 @@ _LAYOUTS: Final[dict[int, Layout]] = {
 
 def encode(pdu: Pdu, sequence: int, status: int = 0) -> bytes:
     """One whole PDU. Raises ValueError where a field is beyond the standard's limits (SM-4)."""
-    command = pdu.command
-    layout = _LAYOUTS[command]
+    body = encode_body(pdu)
+    return HEADER.pack(16 + len(body), pdu.command, status, sequence) + body
+
+
+def encode_body(pdu: Pdu) -> bytes:
+    """What stands behind the header. Raises ValueError as encode does."""
+    layout = _LAYOUTS[pdu.command]
     values = astuple(pdu)[layout.skip :] if layout.skip else astuple(pdu)
-    body = b"".join(map(call, layout.write, values))
-    return HEADER.pack(16 + len(body), command, status, sequence) + body
+    return b"".join(map(call, layout.write, values))
 
 
 def encode_bare(command: int, sequence: int, status: int = 0) -> bytes:
@@ -526,7 +535,7 @@ def _body(layout: Layout, octets: bytes) -> tuple[Pdu, tuple[str, ...]]:
         values[-1] = octets[at:end]
         at = end
     if layout.optional and at < len(octets):
-        tlvs, more = _tlvs(octets, at)
+        tlvs, more = tlvs_of(octets, at)
         return layout.make(*values, tlvs), flags + more
     if at != len(octets):
         if at > len(octets):
@@ -535,19 +544,22 @@ def _body(layout: Layout, octets: bytes) -> tuple[Pdu, tuple[str, ...]]:
     return layout.make(*values), flags
 
 
-def _tlvs(octets: bytes, at: int) -> tuple[dict[int, bytes], tuple[str, ...]]:
+def tlvs_of(octets: bytes, at: int) -> tuple[dict[int, bytes], tuple[str, ...]]:
+    """The optional parameters from `at` to the end of a PDU, and flags."""
     tlvs: dict[int, bytes] = {}
     flags: tuple[str, ...] = ()
-    while at + 4 <= len(octets):
+    last = len(octets) - 4
+    while at <= last:
         tag, length = TLV.unpack_from(octets, at)
         end = at + 4 + length
-        if end > len(octets):
+        if end > last + 4:
             break
         if tag in tlvs:
             flags = ("a tag twice",)
-        tlvs.setdefault(tag, octets[at + 4 : end])
+        else:
+            tlvs[tag] = octets[at + 4 : end]
         at = end
-    return tlvs, (*flags, "a TLV reaches beyond the PDU") if at < len(octets) else flags
+    return tlvs, (*flags, "a TLV reaches beyond the PDU") if at < last + 4 else flags
 
 
 class Splitter:
@@ -567,7 +579,7 @@ class Splitter:
         at, held, self._need = 0, len(octets), 4
         try:
             while held - at >= 4:
-                length = int.from_bytes(octets[at : at + 4])
+                (length,) = _LENGTH.unpack_from(octets, at)
                 if not 16 <= length <= LONGEST_PDU:
                     raise BadPdu(Status.RINVCMDLEN, f"command_length {length}", fatal=True)
                 if held - at < length:

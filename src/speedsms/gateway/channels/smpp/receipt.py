@@ -8,7 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta, tzinfo
 from enum import IntEnum
-from typing import Final, Literal, NamedTuple
+from functools import lru_cache
+from typing import Final, Literal, NamedTuple, TypeAlias
 
 from msgspec import Struct
 
@@ -16,10 +17,11 @@ from speedsms.gateway.channels.smpp import ids, outcome
 from speedsms.gateway.channels.smpp.incoming import body_of, number_of
 from speedsms.gateway.channels.smpp.pdu import DataSm, DeliverSm, Tag
 from speedsms.gateway.channels.smpp.receipt_text import Text, read, times
+from speedsms.gateway.channels.smpp.usual import UsualReceipt
 from speedsms.gateway.rules.alphabet import Name
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)  # each is itself, which is quick to look up
 class ReceiptRules:
     """Settings of a channel that say how its receipts are read (channels §3.2).
 
@@ -91,6 +93,12 @@ _STATES: Final = {
 }
 _BY_NUMBER: Final = {state.value: state for state in State}
 
+# As plain numbers: a member of an enum is slow to reach.
+_ID: Final = Tag.RECEIPTED_MESSAGE_ID.value
+_MESSAGE_STATE: Final = Tag.MESSAGE_STATE.value
+_NETWORK: Final = Tag.NETWORK_ERROR_CODE.value
+_REASON: Final = Tag.DELIVERY_FAILURE_REASON.value
+
 _TYPE_BITS: Final = 0x3C  # of esm_class
 _FINAL, _INTERMEDIATE = 0x04, 0x20
 _USER_ACKNOWLEDGEMENTS: Final = (0x08, 0x10)
@@ -101,7 +109,7 @@ _UNDELIVERED: Final = 69
 _OF_STATE: Final = {State.DELIVRD: 0, State.EXPIRED: 70, State.DELETED: 72, State.SKIPPED: 72}
 _OF_UNKNOWN: Final = {"failed": _NO_DETAIL, "delivered": 0, "wait": None}
 _OF_FAILURE_REASON: Final = {0: 69, 1: 67, 2: 64, 3: 98}
-_GSM, _SMPP = 3, 7  # types of network_error_code
+_GSM, _SMPP = b"\3", b"\7"  # types of network_error_code
 # MAP errors of TS 29.002: 1 and 5 name no subscriber; 6, 13, 27, 32 one who cannot be reached or is barred;
 # 9, 11, 12, 21 a service the handset or the network has not; 31 a busy one.
 _OF_MAP_ERROR: Final = {
@@ -116,58 +124,65 @@ _OLDEST: Final = timedelta(days=7)
 _AHEAD: Final = timedelta(hours=1)
 
 
-class _Parameters(NamedTuple):
-    """What the optional parameters say. network: type and code."""
-
-    id: str = ""
-    state: State | None = None
-    network: tuple[int, int] = (0, 0)
-    reason: int | None = None
+# message_state, network_error_code and delivery_failure_reason; b"" where the receipt has none.
+_Parameters: TypeAlias = tuple[bytes, bytes, bytes]
+_NO_PARAMETERS: Final = (b"", b"", b"")
 
 
-_NO_PARAMETERS: Final = _Parameters()
+class _Said(NamedTuple):
+    """What a receipt says besides its id, its time and its number. sure: it names a state that we know."""
+
+    status: int | None
+    cause: str
+    sure: bool
+    differs: bool
 
 
 def parse(pdu: DeliverSm | DataSm, rules: ReceiptRules, now: datetime) -> Receipt | None:
     """What a receipt says; None: it is none, but a message from a phone."""
     kind = pdu.esm_class & _TYPE_BITS
-    receipt = kind in (_FINAL, _INTERMEDIATE) or Tag.RECEIPTED_MESSAGE_ID in pdu.tlvs
+    receipt = kind in (_FINAL, _INTERMEDIATE) or _ID in pdu.tlvs
     acknowledgement = kind in _USER_ACKNOWLEDGEMENTS
     if not (receipt or acknowledgement or rules.sniff_receipts):
         return None
     text = read(body_of(pdu), rules.alphabet if pdu.data_coding == 0 else "latin1")
     if not (receipt or acknowledgement or (text.id and _state(text.stat) is not None)):
         return None
-    return _receipt(pdu, text, rules, now, intermediate=kind == _INTERMEDIATE, mute=acknowledgement)
+    return _receipt(pdu.source.digits, text, pdu.tlvs, rules, now, kind)
 
 
-def _receipt(
-    pdu: DeliverSm | DataSm,
+def of_usual(usual: UsualReceipt, rules: ReceiptRules, now: datetime) -> Receipt:
+    """As `parse` of the same PDU, whole."""
+    return _receipt(usual.source, usual, usual.tlvs, rules, now)
+
+
+def _receipt(  # noqa: PLR0917 - all a receipt is made of, for every one of them
+    source: str,
     text: Text,
+    tlvs: dict[int, bytes],
     rules: ReceiptRules,
     now: datetime,
-    *,
-    intermediate: bool,
-    mute: bool,
+    kind: int = _FINAL,
 ) -> Receipt:
-    """mute: a person's acknowledgement, which states nothing about the delivery (§3.12)."""
-    parameters = _parameters(pdu.tlvs) if pdu.tlvs else _NO_PARAMETERS
-    written = _state(text.stat)
-    state = written if parameters.state is None else parameters.state
-    keys, differs = _keys(parameters.id, text.id, rules.id_form)
-    word = text.stat if state is written else state.name if state is not None else ""
-    err = text.err or (str(parameters.network[1]) if parameters.network[1] else "")
+    told = _id(tlvs)
+    keys, differs = _keys(told, text.id, rules.id_form)
+    said = _said(rules, kind, text.stat, text.err, _parameters(tlvs))
     return Receipt(
-        parameters.id or text.id,
+        told or text.id,
         keys,
-        None if mute or state is None else _status(state, err, parameters, rules, intermediate=intermediate),
-        f"{word} err {err}".lstrip() if err else word,
+        said.status,
+        said.cause,
         _peer_time(text.done, rules.receipt_tz, now) if text.done else None,
-        number_of(pdu.source.digits),
-        bool(keys) and state is not None and not mute,
-        intermediate,
-        differs or (written is not None and state is not written),
+        number_of(source),
+        said.sure and bool(keys),
+        kind == _INTERMEDIATE,
+        differs or said.differs,
     )
+
+
+def _id(tlvs: dict[int, bytes]) -> str:
+    octets = tlvs.get(_ID)
+    return octets.partition(b"\0")[0].decode("latin-1").strip()[: ids.LONGEST] if octets else ""
 
 
 def _keys(parameter: str, written: str, form: ids.IdForm) -> tuple[tuple[str, ...], bool]:
@@ -178,9 +193,47 @@ def _keys(parameter: str, written: str, form: ids.IdForm) -> tuple[tuple[str, ..
     return tuple(dict.fromkeys(first + second)), set(first).isdisjoint(second)
 
 
-def _status(
-    state: State, err: str, parameters: _Parameters, rules: ReceiptRules, *, intermediate: bool
-) -> int | None:
+def _parameters(tlvs: dict[int, bytes]) -> _Parameters:
+    if not tlvs:
+        return _NO_PARAMETERS
+    network = tlvs.get(_NETWORK, b"")
+    return (
+        tlvs.get(_MESSAGE_STATE, b"")[:4],
+        network if len(network) == 3 else b"",
+        tlvs.get(_REASON, b"")[:4],
+    )
+
+
+@lru_cache(4096)  # a carrier says the same few things of nearly all messages
+def _said(rules: ReceiptRules, kind: int, stat: str, err: str, parameters: _Parameters) -> _Said:
+    """kind: of esm_class; stat, err: of the text."""
+    told, network, reason = parameters
+    written = _state(stat)
+    known = _BY_NUMBER.get(int.from_bytes(told)) if told else None
+    state = written if known is None else known
+    word = stat if state is written else state.name if state is not None else ""
+    code = int.from_bytes(network[1:])
+    err = err or (str(code) if code else "")
+    mute = kind in _USER_ACKNOWLEDGEMENTS  # a person's, which states nothing about the delivery (§3.12)
+    failure = _Failure(err, network[:1], code, int.from_bytes(reason) if reason else None)
+    return _Said(
+        None if mute or state is None else _status(state, failure, rules, intermediate=kind == _INTERMEDIATE),
+        f"{word} err {err}".lstrip() if err else word,
+        state is not None and not mute,
+        written is not None and state is not written,
+    )
+
+
+class _Failure(NamedTuple):
+    """Why it was not delivered, in the carrier's words and numbers."""
+
+    err: str
+    network: bytes
+    code: int
+    reason: int | None
+
+
+def _status(state: State, failure: _Failure, rules: ReceiptRules, *, intermediate: bool) -> int | None:
     """The table of §3.13. In an intermediate notification a failure is one of this try, never final."""
     match state:
         case State.DELIVRD:
@@ -190,34 +243,22 @@ def _status(
         case _ if intermediate:
             return _TEMPORARY
         case State.UNDELIV | State.REJECTD:
-            return _failure(state, err, parameters, rules.err_map)
+            return _of_failure(state, failure, rules.err_map)
         case State.UNKNOWN:
             return _OF_UNKNOWN[rules.unknown_state]
     return _OF_STATE.get(state)
 
 
-def _failure(state: State, err: str, parameters: _Parameters, err_map: Mapping[str, int]) -> int:
+def _of_failure(state: State, failure: _Failure, err_map: Mapping[str, int]) -> int:
+    err, network, code, reason = failure
     mapped = err_map.get(ids.key(err)) if err_map and err else None
     if mapped is not None or state is State.REJECTD:
         return 99 if mapped is None else mapped
-    network, code = parameters.network
     if code and network == _GSM:  # a code of zero is no error
         return _OF_MAP_ERROR.get(code, _NO_DETAIL)
     if code and network == _SMPP:
         return outcome.status_at_end(code)
-    return _OF_FAILURE_REASON.get(-1 if parameters.reason is None else parameters.reason, _UNDELIVERED)
-
-
-def _parameters(tlvs: dict[int, bytes]) -> _Parameters:
-    state = tlvs.get(Tag.MESSAGE_STATE, b"")
-    network = tlvs.get(Tag.NETWORK_ERROR_CODE, b"")
-    reason = tlvs.get(Tag.DELIVERY_FAILURE_REASON, b"")
-    return _Parameters(
-        tlvs.get(Tag.RECEIPTED_MESSAGE_ID, b"").partition(b"\0")[0].decode("latin-1").strip()[: ids.LONGEST],
-        _BY_NUMBER.get(int.from_bytes(state[:4])) if state else None,
-        (network[0], int.from_bytes(network[1:])) if len(network) == 3 else (0, 0),
-        int.from_bytes(reason[:4]) if reason else None,
-    )
+    return _OF_FAILURE_REASON.get(-1 if reason is None else reason, _UNDELIVERED)
 
 
 def _state(word: str) -> State | None:

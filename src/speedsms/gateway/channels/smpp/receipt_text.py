@@ -3,18 +3,20 @@
 import re
 from datetime import UTC, datetime, tzinfo
 from functools import lru_cache
-from typing import Final, NamedTuple
+from typing import Final
+
+from msgspec import Struct
 
 from speedsms.gateway.channels.smpp import ids
 from speedsms.gateway.rules.alphabet import Name, decode
 
 _TEXT_OCTETS: Final = 4096
 # As nearly every carrier writes it; whatever deviates is read key by key.
-_COMMON: Final = re.compile(
-    r"id:([^\s\"',;:]{1,255}) sub:\d{1,3} dlvrd:\d{1,3} submit date:\d{10,14} done date:(\d{10,14})"
-    r" stat:([A-Z]{1,16}) err:(\w{1,16}) [Tt]ext:",
-    re.ASCII,
+COMMON: Final = (
+    rb"id:([^\s\"',;:\0]{1,255}) sub:\d{1,3} dlvrd:\d{1,3} submit date:\d{10,14} done date:(\d{10,14})"
+    rb" stat:([A-Z]{1,16}) err:(\w{1,16}) [Tt]ext:"
 )
+_COMMON: Final = re.compile(COMMON.decode(), re.ASCII)
 _KEY: Final = re.compile(
     r"(?:(?P<id>(?<![a-z])(?:message[ _-]?|msg[ _-]?)?id)|(?P<stat>stat(?:us|e)?)"
     r"|(?P<err>err(?:or)?(?:[ _]?code)?)|(?P<done>done[ _]?date)|(?P<text>text)|submit[ _]?date|sub|dlvrd)"
@@ -28,7 +30,7 @@ _ERR: Final = re.compile(r"[A-Za-z0-9_.-]{0,16}")
 _FORMS: Final = {10: ("%y%m%d%H%M",), 12: ("%y%m%d%H%M%S", "%Y%m%d%H%M"), 14: ("%Y%m%d%H%M%S",)}
 
 
-class Text(NamedTuple):
+class Text(Struct, frozen=True):
     """What a text says, as written; "" where it does not."""
 
     id: str = ""
@@ -44,7 +46,7 @@ def read(body: bytes, name: Name) -> Text:
     if common := _COMMON.match(text):
         return Text(*common.groups())
     found = _by_keys(text)
-    if name == "gsm7_packed" and not any(found):
+    if name == "gsm7_packed" and found == Text():
         return _by_keys(decode(body[:_TEXT_OCTETS], name)[0])
     return found
 

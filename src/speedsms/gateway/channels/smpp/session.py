@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from itertools import islice
-from typing import Any, ClassVar, Final, Literal, NamedTuple, TypeAlias
+from typing import Any, ClassVar, Final, Literal, TypeAlias
 
 from msgspec import Struct
 
@@ -27,9 +27,11 @@ from speedsms.gateway.channels.smpp.pdu import (
     decode,
     encode,
     encode_bare,
+    encode_body,
 )
 
 NEVER: Final = float("inf")
+NACK: Final = Command.GENERIC_NACK.value
 LATE_ANSWERS: Final = 10_000  # timed-out requests that are still known
 UNTAKEN_ANSWERS: Final = 65_536  # of 16 octets: 1 MiB for a peer that asks and does not read
 
@@ -60,7 +62,10 @@ class Timers:
 
 # What each role may ask a bound peer, the bind on which it may not, and the bind on which the peer may not.
 ASKS_SMSC: Final = (Command.SUBMIT_SM, Command.QUERY_SM, Command.CANCEL_SM, Command.REPLACE_SM)
-ASKS: Final = {Role.ESME: {*ASKS_SMSC, Command.DATA_SM}, Role.SMSC: {Command.DELIVER_SM, Command.DATA_SM}}
+ASKS: Final = {
+    Role.ESME: frozenset({*ASKS_SMSC, Command.DATA_SM}),
+    Role.SMSC: frozenset({Command.DELIVER_SM, Command.DATA_SM}),
+}
 MUTE: Final = {Role.ESME: "receiver", Role.SMSC: "transmitter"}
 DEAF: Final = {Role.ESME: "transmitter", Role.SMSC: "receiver"}
 
@@ -90,7 +95,7 @@ class Asked(Struct, frozen=True):
 class Answered(Struct, frozen=True):
     """The answer to a request of ours. late: it had been reported as Unanswered("timeout") before."""
 
-    key: object
+    key: Any
     status: int
     frame: Frame
     late: bool
@@ -99,7 +104,7 @@ class Answered(Struct, frozen=True):
 class Unanswered(Struct, frozen=True):
     """timeout: an Answered(late=True) may follow. lost: the connection is gone."""
 
-    key: object
+    key: Any
     why: Literal["timeout", "lost"]
 
 
@@ -122,7 +127,7 @@ class Oddity(Struct, frozen=True):
 Event: TypeAlias = Bound | BindRefused | Asked | Answered | Unanswered | Leaving | Close | Oddity
 
 
-class Open(NamedTuple):
+class Open(Struct, frozen=True):
     """A request of ours without answer: whose, which response ends it, and until when."""
 
     key: object
@@ -148,13 +153,16 @@ def _table(rows: Iterable[tuple[Iterable[int], tuple[Action, ...], tuple[Action,
 class Session:
     """One connection. `now` is any clock in seconds that never goes back.
 
-    phase; mode: of the bind, "" before it. After each call the owner writes what take() gives, and runs
-    tick() when the deadline is reached.
+    decode: how the octets of a PDU are read. phase; mode: of the bind, "" before it. After each call the
+    owner writes what take() gives, and runs tick() when the deadline is reached.
     """
 
-    def __init__(self, role: Role, timers: Timers | None = None) -> None:
+    def __init__(
+        self, role: Role, timers: Timers | None = None, decode: Callable[[bytes], Frame] = decode
+    ) -> None:
         self.role = role
         self.timers = timers or Timers()
+        self._decode = decode
         self.mode = ""
         self._splitter = Splitter()
         self._sequence = 0
@@ -175,6 +183,8 @@ class Session:
         self.phase = phase
         self._until = until
         self._acts = self.TABLE[self.role, phase]
+        asks = phase is Phase.BOUND and self.mode != MUTE[self.role]
+        self._allowed = ASKS[self.role] if asks else frozenset()
 
     # What the owner wants
 
@@ -190,28 +200,31 @@ class Session:
 
     def request(self, pdu: Pdu, key: object, now: float) -> int:
         """Its sequence. Raises ValueError where role, phase or bind forbid it, and as encode does."""
-        if (
-            self.phase is not Phase.BOUND
-            or self.mode == MUTE[self.role]
-            or pdu.command not in ASKS[self.role]
-        ):
+        return self.ask(pdu.command, encode_body(pdu), key, now)
+
+    def ask(self, command: int, body: bytes, key: object, now: float) -> int:
+        """A request whose body is octets already."""
+        if command not in self._allowed:
             raise ValueError(
-                f"no {command_name(pdu.command)} by the {self.role} while {self.phase} as {self.mode}"
+                f"no {command_name(command)} by the {self.role} while {self.phase} as {self.mode}"
             )
         sequence = self._next()
-        self._queued.append(encode(pdu, sequence))
+        self._queued.append(HEADER.pack(16 + len(body), command, 0, sequence) + body)
         until = now + self.timers.response_s
-        self._requests[sequence] = Open(key, pdu.command | RESPONSE, until)
-        self._oldest_until = min(self._oldest_until, until)
+        self._requests[sequence] = Open(key, command | RESPONSE, until)
+        if self._oldest_until == NEVER:
+            self._oldest_until = until
         return sequence
 
     def answer(self, sequence: int, pdu: Pdu | None, command: int, status: int = 0) -> None:
         """A response to an Asked; pdu None: a header only. Once the connection is closed, nothing happens."""
+        self.reply(sequence, b"" if pdu is None else encode_body(pdu), command, status)
+
+    def reply(self, sequence: int, body: bytes, command: int, status: int = 0) -> None:
+        """An answer whose body is octets already."""
         if self.phase is Phase.CLOSED:
             return
-        self._queued.append(
-            encode_bare(command, sequence, status) if pdu is None else encode(pdu, sequence, status)
-        )
+        self._queued.append(HEADER.pack(16 + len(body), command, status, sequence) + body)
         if self.phase is Phase.BINDING and command in BIND_RESPONSES:
             self._bind_answered(status)
 
@@ -315,7 +328,7 @@ class Session:
         self._heard = self._now  # any PDU is a sign of life
         self._probed_until = NEVER
         try:
-            frame = decode(octets)
+            frame = self._decode(octets)
         except BadPdu as bad:
             self._malformed(octets, bad.status)
             return
@@ -389,20 +402,18 @@ class Session:
         self._events.append(Oddity("unknown_sequence"))
 
     def _answered(self, frame: Frame) -> None:
-        sequence = frame.sequence
-        request = self._requests.get(sequence)
-        late = request is None
-        if request is None:
-            request = self._late.get(sequence)
-        if request is None or frame.command not in {request.response, Command.GENERIC_NACK}:
+        sequence, command = frame.sequence, frame.command
+        held = self._requests if sequence in self._requests else self._late
+        request = held.get(sequence)
+        if request is None or command not in (request.response, NACK):
             self._stray(frame)
             return
-        del (self._late if late else self._requests)[sequence]
+        del held[sequence]
         self._timeouts = 0
         status = frame.status
-        if frame.command == Command.GENERIC_NACK:
-            status = status or Status.RUNKNOWNERR  # never good news, whatever it says
-        self._events.append(Answered(request.key, status, frame, late))
+        if command != request.response:
+            status = status or Status.RUNKNOWNERR  # a generic_nack is never good news, whatever it says
+        self._events.append(Answered(request.key, status, frame, held is self._late))
 
     def _nacked(self, frame: Frame) -> None:
         """SM-7: it answers the request whose sequence it bears; with 0 the peer has lost the stream."""

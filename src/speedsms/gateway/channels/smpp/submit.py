@@ -6,16 +6,17 @@ from functools import lru_cache
 from typing import Final, NamedTuple
 
 from speedsms.gateway.channels.base import Outgoing, Reason, Refused
-from speedsms.gateway.channels.smpp.pdu import Address, SubmitSm, Tag
+from speedsms.gateway.channels.smpp.pdu import Tag, counted, optional, terminated
 from speedsms.gateway.channels.smpp.settings import Settings, priorities
 from speedsms.gateway.rules.alphabet import Name, encode, fits
 from speedsms.numbers import VIETNAM
 from speedsms.text import GSM7_EXTENSION, PART_UNITS, SINGLE_UNITS, Encoding, split
 
-_ALPHANUMERIC, _SHORT_CODE, _INTERNATIONAL, _NATIONAL = (5, 0), (3, 0), (1, 1), (2, 1)
-_NOBODY: Final = Address(0, 0, "")
+# TON and NPI
+_ALPHANUMERIC, _SHORT_CODE, _INTERNATIONAL, _NATIONAL = b"\5\0", b"\3\0", b"\1\1", b"\2\1"
+_NOBODY: Final = b"\0\0"
 _LONGEST_NAME: Final = 11
-_UDHI: Final = 0x40
+_NO_HEADER, _UDHI = b"\0", b"\x40"  # esm_class
 _LONGEST_SHORT: Final = 254  # octets of short_message (SMPP 3.4 §5.2.22)
 _MOST_PARTS: Final = 255
 _LEAST_LIFE_S: Final = 60
@@ -32,52 +33,72 @@ class _Unfit(ValueError):  # noqa: N818 - it says what is the matter and becomes
 
 
 class Fixed(NamedTuple):
-    """What is the same in every submit_sm of a channel. priority: by lane."""
+    """What is the same in every submit_sm of a channel, as octets where it goes out as it is.
+
+    from_ton_npi, to_ton_npi: b"" where the address decides. kinds: protocol_id, priority_flag and no
+    schedule_delivery_time, by lane. alphabet: of texts that are not UCS-2, None where each text decides.
+    gsm, ucs2: registered_delivery to default_msg_id. tlvs: by tag; optional: their octets.
+    """
 
     settings: Settings
-    priority: tuple[int, ...]
-    registered: int
+    from_ton_npi: bytes
+    to_ton_npi: bytes
+    kinds: tuple[bytes, ...]
+    alphabet: Name | None
+    gsm: bytes
+    ucs2: bytes
     tlvs: dict[int, bytes]
+    optional: bytes
 
 
 def fixed(settings: Settings) -> Fixed:
     registered = _REGISTERED[settings.receipts] | (0x10 if settings.intermediate else 0)
-    return Fixed(settings, priorities(settings), registered, {tlv.tag: tlv.octets for tlv in settings.tlv})
+    gsm: Name = "gsm7" if settings.gsm_packing == "unpacked" else "gsm7_packed"
+    tlvs = {tlv.tag: tlv.octets for tlv in settings.tlv}
+    return Fixed(
+        settings=settings,
+        from_ton_npi=bytes(settings.source_ton_npi or ()),
+        to_ton_npi=bytes(settings.dest_ton_npi or ()),
+        kinds=tuple(bytes((settings.protocol_id, flag, 0)) for flag in priorities(settings)),
+        alphabet=gsm if settings.alphabet == "gsm7" else None,
+        gsm=bytes((registered, 0, settings.dcs_gsm, 0)),
+        ucs2=bytes((registered, 0, settings.dcs_ucs2, 0)),
+        tlvs=tlvs,
+        optional=optional(tlvs),
+    )
 
 
-def cut(out: Outgoing, channel: Fixed, now: datetime) -> list[tuple[int, SubmitSm]] | Refused:
-    """Pairs of a part's number, from 1, and its submit_sm; without those in `out.done`."""
+def cut(out: Outgoing, channel: Fixed, now: datetime) -> list[tuple[int, bytes]] | Refused:
+    """Pairs of a part's number, from 1, and the body of its submit_sm; without those in `out.done`.
+
+    The octets are put together here and not by pdu.encode: but for four fields they are the same in every
+    message of a sender.
+    """
     settings = channel.settings
     try:
-        source = _source(out.sender, settings.source_ton_npi)
-        alphabet, texts = _texts(out.parts, out.encoding, settings)
-        _check(texts, settings)
-        destination = _destination(out.to, settings.dest_format, settings.dest_ton_npi)
-        validity_period = _validity(out.expires_at, now, settings.validity)
+        source = _source(out.sender, channel.from_ton_npi, settings.service_type)
+        alphabet, texts = _texts(out.parts, out.encoding, channel)
+        several = len(texts) > 1
+        if several:
+            _check(len(texts), settings)
+        destination = _destination(out.to, settings.dest_format, channel.to_ton_npi)
+        validity = _validity(out.expires_at, now, settings.validity)
+        kind = channel.kinds[out.lane]
+        coding = channel.ucs2 if alphabet == "ucs2" else channel.gsm
         parts = []
         for number, text in enumerate(texts, 1):
             if number in out.done:
                 continue
-            header, tlvs = _place(settings.concat, out.concat_ref, len(texts), number)
-            body = header + _octets(text, alphabet, len(header))
-            if len(body) > _LONGEST_SHORT or (len(out.parts) > 1 and settings.concat == "payload"):
-                body, tlvs = b"", {**tlvs, Tag.MESSAGE_PAYLOAD: body}
+            header, tlvs = _place(settings.concat, out.concat_ref, len(texts), number) if several else _ALONE
+            short = header + encode(text, alphabet, header=len(header))
+            if len(short) > _LONGEST_SHORT or (len(out.parts) > 1 and settings.concat == "payload"):
+                short, tlvs = b"", {**tlvs, Tag.MESSAGE_PAYLOAD: short}
             if settings.user_message_reference:
                 tlvs = {**tlvs, Tag.USER_MESSAGE_REFERENCE: (out.message & 0xFFFF).to_bytes(2, "big")}
-            pdu = SubmitSm(
-                service_type=settings.service_type,
-                source=source,
-                destination=destination,
-                esm_class=_UDHI if header else 0,
-                protocol_id=settings.protocol_id,
-                priority_flag=channel.priority[out.lane],
-                validity_period=validity_period,
-                registered_delivery=channel.registered,
-                data_coding=settings.dcs_ucs2 if alphabet == "ucs2" else settings.dcs_gsm,
-                short_message=body,
-                tlvs={**channel.tlvs, **tlvs} if tlvs else channel.tlvs,
-            )
-            parts.append((number, pdu))
+            after = optional({**channel.tlvs, **tlvs}) if tlvs else channel.optional
+            esm_class = _UDHI if header else _NO_HEADER
+            octets = (source, destination, esm_class, kind, validity, coding, counted(short), after)
+            parts.append((number, b"".join(octets)))
     except _Unfit as unfit:
         return Refused(unfit.reason, str(unfit), done=out.done)
     except ValueError as fault:  # a character that no alphabet of this channel has
@@ -85,70 +106,80 @@ def cut(out: Outgoing, channel: Fixed, now: datetime) -> list[tuple[int, SubmitS
     return parts
 
 
-def count(text: str, encoding: str, parts: int, settings: Settings) -> int:
+def count(text: str, encoding: str, parts: int, channel: Fixed) -> int:
     """How many submit_sm a text becomes that was cut into so many parts at acceptance (§3.8).
 
     The price is by that cut, frozen; references, reports and what is unknown are of the parts that go.
     """
-    if settings.alphabet == "gsm7" and (parts == 1 or settings.concat not in ("udh16", "payload")):
+    if channel.alphabet and (parts == 1 or channel.settings.concat not in ("udh16", "payload")):
         return parts
     billed = tuple(split(text, Encoding(encoding))) if parts > 1 else (text,)
-    return len(_texts(billed, encoding, settings)[1])
+    return len(_texts(billed, encoding, channel)[1])
 
 
-def _check(texts: Sequence[str], settings: Settings) -> None:
-    if len(texts) > 1 and settings.concat == "none":
+def _check(parts: int, settings: Settings) -> None:
+    """Of a message of several parts."""
+    if settings.concat == "none":
         raise _Unfit(Reason.UNSUPPORTED, "this channel takes no long messages")
-    if len(texts) > _MOST_PARTS:
-        raise _Unfit(Reason.TOO_LONG, f"{len(texts)} parts")
+    if parts > _MOST_PARTS:
+        raise _Unfit(Reason.TOO_LONG, f"{parts} parts")
 
 
 # ---------------------------------------------------------------------------------- Addresses (§3.7)
 
 
 @lru_cache(1024)
-def _source(sender: str, ton_npi: tuple[int, int] | None) -> Address:
+def _source(sender: str, ton_npi: bytes, service_type: str) -> bytes:
+    """The octets of service_type and source address, which begin each submit_sm of a sender."""
+    kind, digits = _sender(sender)
+    return terminated(service_type, 6) + ((ton_npi if sender else b"") or kind) + terminated(digits, 21)
+
+
+def _sender(sender: str) -> tuple[bytes, str]:
+    """TON and NPI by the form of a sender, and its characters."""
     if not sender:
-        return _NOBODY
+        return _NOBODY, ""
     digits = sender.removeprefix("+")
     if not digits.isdecimal():
         if not sender.isascii() or len(sender) > _LONGEST_NAME:
             raise _Unfit(Reason.SENDER_REFUSED, f"a name of {len(sender)} characters")
-        return Address(*(ton_npi or _ALPHANUMERIC), sender)
+        return _ALPHANUMERIC, sender
     if len(digits) > 20 or not digits.isascii():
         raise _Unfit(Reason.SENDER_REFUSED, f"a number of {len(digits)} digits")
     if 3 <= len(digits) <= 6:
-        return Address(*(ton_npi or _SHORT_CODE), digits)
-    return Address(*(ton_npi or (_NATIONAL if digits.startswith("0") else _INTERNATIONAL)), digits)
+        return _SHORT_CODE, digits
+    return _NATIONAL if digits.startswith("0") else _INTERNATIONAL, digits
 
 
-def _destination(to: str, form: str, ton_npi: tuple[int, int] | None) -> Address:
+def _destination(to: str, form: str, ton_npi: bytes) -> bytes:
     if form == "national" and to.startswith(VIETNAM):
-        return Address(*(ton_npi or _NATIONAL), "0" + to.removeprefix(VIETNAM))
-    return Address(*(ton_npi or _INTERNATIONAL), "+" + to if form == "plus" else to)
+        return (ton_npi or _NATIONAL) + terminated("0" + to.removeprefix(VIETNAM), 21)
+    return (ton_npi or _INTERNATIONAL) + terminated("+" + to if form == "plus" else to, 21)
 
 
 # --------------------------------------------------------------------------------- Text (§3.8, §3.9)
 
 
-def _texts(parts: tuple[str, ...], encoding: str, settings: Settings) -> tuple[Name, Sequence[str]]:
+def _texts(parts: tuple[str, ...], encoding: str, channel: Fixed) -> tuple[Name, Sequence[str]]:
     """The alphabet, and the texts of the parts, cut again where this channel's sizes are others."""
-    alphabet = _alphabet(parts, encoding, settings)
-    coding = Encoding.UCS2 if alphabet == "ucs2" else Encoding.GSM7
-    if settings.concat == "payload":
-        return alphabet, ["".join(parts)]
-    wide = settings.concat == "udh16"
-    if coding == encoding and (len(parts) == 1 or not wide):
+    alphabet = _alphabet(parts, encoding, channel)
+    concat = channel.settings.concat
+    same = (alphabet == "ucs2") == (encoding == "ucs2")  # as they were cut at acceptance
+    if same and (len(parts) == 1 or concat not in ("udh16", "payload")):
         return alphabet, parts
-    return alphabet, _again("".join(parts), coding, wide=wide)
+    if concat == "payload":
+        return alphabet, ["".join(parts)]
+    coding = Encoding.UCS2 if alphabet == "ucs2" else Encoding.GSM7
+    return alphabet, _again("".join(parts), coding, wide=concat == "udh16")
 
 
-def _alphabet(parts: tuple[str, ...], encoding: str, settings: Settings) -> Name:
-    if encoding == Encoding.UCS2:
+def _alphabet(parts: tuple[str, ...], encoding: str, channel: Fixed) -> Name:
+    if encoding == "ucs2":
         return "ucs2"
-    if settings.alphabet == "gsm7":
-        return "gsm7" if settings.gsm_packing == "unpacked" else "gsm7_packed"
-    return settings.alphabet if all(fits(part, settings.alphabet) for part in parts) else "ucs2"
+    if channel.alphabet:
+        return channel.alphabet
+    alphabet = channel.settings.alphabet
+    return alphabet if all(fits(part, alphabet) for part in parts) else "ucs2"
 
 
 def _again(text: str, coding: Encoding, *, wide: bool) -> list[str]:
@@ -172,10 +203,11 @@ def _units(character: str, coding: Encoding) -> int:
     return 2 if character in GSM7_EXTENSION else 1
 
 
+_ALONE: Final[tuple[bytes, dict[int, bytes]]] = (b"", {})  # a message of one part
+
+
 def _place(concat: str, reference: int, total: int, number: int) -> tuple[bytes, dict[int, bytes]]:
     """What says that a text is part `number` of `total`: a header in front of it, or TLVs."""
-    if total == 1:
-        return b"", {}
     wide = (reference & 0xFFFF).to_bytes(2, "big")
     if concat == "sar":
         return b"", {
@@ -188,31 +220,29 @@ def _place(concat: str, reference: int, total: int, number: int) -> tuple[bytes,
     return bytes([5, 0, 3, reference & 0xFF, total, number]), {}
 
 
-@lru_cache(1024)  # of a campaign many messages, and of most messages some parts, read the same
-def _octets(text: str, alphabet: Name, header: int) -> bytes:
-    return encode(text, alphabet, header=header)
-
-
 # --------------------------------------------------------------------------------------- Life (§3.7)
 
 
-def _validity(expires_at: datetime, now: datetime, form: str) -> str:
+def _validity(expires_at: datetime, now: datetime, form: str) -> bytes:
     if form == "none":
-        return ""
-    life_s = min(max(int((expires_at - now).total_seconds()), _LEAST_LIFE_S), _LONGEST_LIFE_S)
+        return b"\0"
+    life = expires_at - now
+    life_s = life.days * 86_400 + life.seconds
+    if not _LEAST_LIFE_S <= life_s <= _LONGEST_LIFE_S:
+        life_s = _LEAST_LIFE_S if life_s < _LEAST_LIFE_S else _LONGEST_LIFE_S
     return _relative(life_s) if form == "relative" else _absolute(int(now.timestamp()) + life_s)
 
 
 @lru_cache(4096)
-def _relative(life_s: int) -> str:
+def _relative(life_s: int) -> bytes:
     """`YYMMDDhhmmss000R`: so long from when the carrier takes it; 5 minutes are 000000000500000R."""
     minutes, seconds = divmod(life_s, 60)
     hours, minutes = divmod(minutes, 60)
     days, hours = divmod(hours, 24)
-    return f"0000{days:02}{hours:02}{minutes:02}{seconds:02}000R"
+    return terminated(f"0000{days:02}{hours:02}{minutes:02}{seconds:02}000R", 17)
 
 
 @lru_cache(4096)
-def _absolute(at: int) -> str:
+def _absolute(at: int) -> bytes:
     """`YYMMDDhhmmsstnnp` in UTC: t tenths, nn quarters of an hour, p their sign."""
-    return datetime.fromtimestamp(at, UTC).strftime("%y%m%d%H%M%S") + "000+"
+    return terminated(datetime.fromtimestamp(at, UTC).strftime("%y%m%d%H%M%S") + "000+", 17)

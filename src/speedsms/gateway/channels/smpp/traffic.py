@@ -22,9 +22,10 @@ from speedsms.gateway.channels.base import (
     Unknown,
 )
 from speedsms.gateway.channels.smpp import ids, incoming, outcome, receipt
-from speedsms.gateway.channels.smpp.attempt import Part
+from speedsms.gateway.channels.smpp.attempt import Lone, Part
 from speedsms.gateway.channels.smpp.pdu import DataSm, DeliverSm, Frame, SubmitSmResp, Tag
 from speedsms.gateway.channels.smpp.settings import Settings, statuses
+from speedsms.gateway.channels.smpp.usual import UsualReceipt
 from speedsms.gateway.rules.alphabet import Name
 from speedsms.gateway.rules.pace import Pace
 
@@ -106,7 +107,7 @@ class Traffic:
 
     # ----------------------------------------------------------------------------------- answers
 
-    def answered(self, part: Part, status: int, frame: Frame, now: float) -> None:
+    def answered(self, part: Part | Lone, status: int, frame: Frame, now: float) -> None:
         """The carrier's answer to a part, also a late one."""
         self._took_s.append(now - part.sent_at)
         self._doubts.append(False)
@@ -123,24 +124,24 @@ class Traffic:
                 self._congestion(pdu.tlvs.get(Tag.CONGESTION_STATE, b"\0"))
         if not reference:
             self.counts["accepted_without_id"] += 1
-        part.attempt.accepted(part, reference, ids.filed(reference, self.settings.id_form))
+        part.accepted(reference, ids.filed(reference, self.settings.id_form))
 
-    def unanswered(self, part: Part, unknown: Unknown) -> None:
+    def unanswered(self, part: Part | Lone, unknown: Unknown) -> None:
         self._doubts.append(True)
         self.counts["unknown"] += 1
-        part.attempt.unanswered(part, unknown)
+        part.unanswered(unknown)
 
-    def _refused(self, part: Part, status: int) -> None:
+    def _refused(self, part: Part | Lone, status: int) -> None:
         refusal = outcome.refusal(status, self._status_map)
         if refusal.reason is Reason.QUEUE_FULL:
-            refusal = self._queue_full(refusal, part.attempt.out)
+            refusal = self._queue_full(refusal, part.out)
         else:
             self._full_number = ""
         self.counts[f"refused.{refusal.reason}"] += 1
         self.counts[f"status.0x{status:08x}"] += 1
         if status in outcome.ALARMS:
             self.alarm("the carrier refuses our settings", f"0x{status:02x} {outcome.words(status)}")
-        part.attempt.refused(part, refusal)
+        part.refused(refusal)
         if refusal.reason in (Reason.THROTTLED, Reason.QUEUE_FULL) and not refusal.single:
             # What waits here would meet the same refusal; in the database it keeps its place (SM-21).
             self._give_back(Refused(refusal.reason, "behind a refused one"))
@@ -166,6 +167,8 @@ class Traffic:
         if self.settings.id_form != "auto":
             return
         rule = ids.rule_name(reference, key, "auto")
+        if not rule:
+            return
         self._same_rule = self._same_rule + 1 if rule == self._last_rule else 1
         self._last_rule = rule
         if self._same_rule >= _LEARNED and rule != self._learned:
@@ -195,24 +198,27 @@ class Traffic:
 
     # ----------------------------------------------------------------------------------- inbound
 
-    def inbound(self, pdu: DeliverSm | DataSm) -> asyncio.Future[None]:
+    def inbound(self, pdu: DeliverSm | DataSm | UsualReceipt, now: datetime) -> asyncio.Future[None]:
         """Store a receipt or a message from a phone; ends after the commit."""
         assert self.sink  # noqa: S101 - what is not started gets no connection
-        now = self.around.now()
-        said = receipt.parse(pdu, self._rules, now)
-        if said is None:
-            return self._incoming(self.sink, pdu, now)
+        if isinstance(pdu, UsualReceipt):
+            return self._report(self.sink, receipt.of_usual(pdu, self._rules, now), pdu.body, now)
+        if said := receipt.parse(pdu, self._rules, now):
+            return self._report(self.sink, said, incoming.body_of(pdu)[:_RAW_OCTETS], now)
+        return self._incoming(self.sink, pdu, now)
+
+    def _report(self, sink: Sink, said: receipt.Receipt, raw: bytes, now: datetime) -> asyncio.Future[None]:
         self.counts["reports_parsed" if said.parsed else "reports_unparsed"] += 1
         if said.differs:
             self.counts["reports_contradicting"] += 1
-        return self.sink.report(
+        return sink.report(
             Report(
                 reference=said.reference,
                 status=said.status,
                 received_at=now,
                 cause=said.cause,
                 peer_time=said.peer_time,
-                raw=incoming.body_of(pdu)[:_RAW_OCTETS],
+                raw=raw,
                 keys=said.keys,
                 number=said.number,
                 whole=self._whole,

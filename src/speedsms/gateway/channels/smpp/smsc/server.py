@@ -12,13 +12,14 @@ from collections.abc import Callable
 from itertools import count
 from typing import Any, Final
 
+from msgspec import Struct
+
 from speedsms.gateway.channels.smpp.pdu import (
     Bind,
     BindResp,
     CancelSm,
     DataSm,
     DeliverSm,
-    Pdu,
     QuerySm,
     Status,
     SubmitSm,
@@ -177,7 +178,7 @@ class Smsc:
                 for other in self.connections.values():
                     self._pushing.room(other)
 
-    def _asked(self, connection: Connection, sequence: int, command: int, pdu: Pdu | None) -> None:
+    def _asked(self, connection: Connection, sequence: int, command: int, pdu: Struct | None) -> None:
         match pdu:
             case SubmitSm() | DataSm():
                 self.messages.submitted(connection, sequence, command, pdu)
