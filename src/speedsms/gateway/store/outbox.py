@@ -33,7 +33,7 @@ class Sample(Struct, frozen=True):
     content: str = "test"
 
 
-class Due(Struct, frozen=True):
+class Due(Struct, frozen=True, gc=False):  # thousands at a time, and none in a circle
     """An outbox row to be posted. `attempt`: attempts made; webhook None: what it told of is gone.
 
     place: in the table, as long as the row stands.
@@ -56,7 +56,7 @@ class Room(Struct, frozen=True):
     after: tuple[datetime, int] | None = None
 
 
-class Tried(Struct, frozen=True):
+class Tried(Struct, frozen=True, gc=False):
     """One attempt and what follows: another at `next_due`, a dead letter with its reason, or nothing."""
 
     row: Due
