@@ -83,7 +83,12 @@ class Number:
     @property
     def national(self) -> str:
         """`0912345678`; a foreign number as its E.164 digits (protocol §9.5)."""
-        return self.e164 if self.is_foreign else "0" + self.e164[2:]
+        return national(self.e164)
+
+
+def national(e164: str) -> str:
+    """Of E.164 digits what `Number.national` says."""
+    return "0" + e164[2:] if e164.startswith(VIETNAM) else e164
 
 
 def parse(entry: str, countries: Collection[str] = ()) -> Number | None:

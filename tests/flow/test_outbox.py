@@ -3,6 +3,8 @@
 import asyncio
 from datetime import UTC, datetime, timedelta
 
+from msgspec import structs
+
 from speedsms.gateway.store import endpoints, outbox
 from speedsms.gateway.store.db import Database
 
@@ -49,6 +51,92 @@ def test_a_stale_owner_changes_nothing(database_url):
             await outbox.settle(connection, [tried])
         assert await db.rows("SELECT count(*) FROM outbox") == [(0,)]
         assert await db.rows("SELECT outcome FROM attempt_log") == [("delivered",)]
+        await connection.close()
+
+    play(database_url, story)
+
+
+def test_a_row_that_knows_it_all_needs_no_message(database_url):
+    """Number and reference in the row are told as they stand, but for a form that only the message knows."""
+
+    async def story(db, endpoint):
+        for form, number, reference in (
+            ("national", 84912345679, ""),
+            ("international", 84912345679, "order:2"),
+            ("as_sent", 84912345679, ""),
+            ("national", None, ""),
+            ("national", 84912345679, None),
+        ):
+            await fill(db, endpoint)
+            await db.execute(
+                "UPDATE outbox SET phone_form = %(f)s, number = %(n)s, reference = %(r)s"
+                " WHERE id = (SELECT max(id) FROM outbox)",
+                f=form,
+                n=number,
+                r=reference,
+            )
+        connection = await outbox.connect(db)
+        rows = await outbox.due(connection, [outbox.Room(endpoint, 10)], [], NOW)
+        one, other, *gone = [row.webhook for row in sorted(rows, key=lambda row: row.id)]
+        assert b'"phone":"0912345679"' in one.body
+        assert b'"phone":"84912345679"' in other.body
+        hint = "X-Speedsms-Reference"
+        assert (one.hints.get(hint), other.hints.get(hint)) == (None, "order:2")
+        assert gone == [None, None, None]
+        await connection.close()
+
+    play(database_url, story)
+
+
+def test_a_row_in_the_place_of_another_stays(database_url):
+    """A place that was given away meanwhile belongs to a row that nobody posted yet."""
+
+    async def story(db, endpoint):
+        await fill(db, endpoint, rows=2)
+        connection = await outbox.connect(db)
+        one, other = await outbox.due(connection, [outbox.Room(endpoint, 5)], set(), NOW)
+        stale = structs.replace(one, place=other.place)
+        for outcome in (outbox.DELIVERED, "failed"):
+            await outbox.settle(connection, [outbox.Tried(stale, NOW, 200, 3, outcome, "")])
+        assert await db.rows("SELECT count(*) FROM outbox") == [(2,)]
+        assert await db.rows("SELECT outcome FROM attempt_log") == []
+        await connection.close()
+
+    play(database_url, story)
+
+
+def test_a_batch_is_written_as_it_happened(database_url):
+    """Times, answers and what follows are each row's own, in a batch of one outcome and of several."""
+
+    async def story(db, endpoint):
+        await fill(db, endpoint, rows=5)
+        connection = await outbox.connect(db)
+        rows = await outbox.due(connection, [outbox.Room(endpoint, 5)], set(), NOW)
+        at = [NOW + timedelta(seconds=n, microseconds=-n) for n in (3, 0, 5, 1, 2)]
+        again = NOW + timedelta(minutes=5)
+        tried = [
+            outbox.Tried(rows[0], at[0], 200, 7, "delivered", "a\x1fb\0\nc"),
+            outbox.Tried(rows[1], at[1], 204, 0, "delivered", ""),
+            outbox.Tried(rows[2], at[2], 201, 1, "delivered", "ok"),
+            outbox.Tried(rows[3], at[3], None, 9, "timeout", "late", next_due=again),
+            outbox.Tried(rows[4], at[4], 500, 9, "failed", "", buried="the schedule ended"),
+        ]
+        await outbox.settle(connection, tried[:2])
+        await outbox.settle(connection, tried[2:])
+        assert await db.rows(
+            "SELECT at, attempt, http_status, duration_ms, outcome, detail, next_due FROM attempt_log"
+            " ORDER BY at"
+        ) == [
+            (at[1], 1, 204, 0, "delivered", "", None),
+            (at[3], 1, None, 9, "timeout", "late", again),
+            (at[4], 1, 500, 9, "failed", "", None),
+            (at[0], 1, 200, 7, "delivered", "a\ufffdb\ufffd\nc", None),
+            (at[2], 1, 201, 1, "delivered", "ok", None),
+        ]
+        assert await db.rows("SELECT due, attempt, event_id FROM outbox") == [(again, 1, rows[3].event_id)]
+        assert await db.rows("SELECT event_id, buried_at, reason FROM buried") == [
+            (rows[4].event_id, at[4], "the schedule ended")
+        ]
         await connection.close()
 
     play(database_url, story)

@@ -14,8 +14,9 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from enum import StrEnum
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
+from time import monotonic
 from typing import Final, Self, TypeAlias
 from urllib.parse import urlsplit
 
@@ -93,7 +94,7 @@ class Answer(Struct, frozen=True):
     retry_after: str | None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)  # without slots: what follows from the parts is kept beside them
 class Target:
     """A URL taken apart. `host` is a name or an address without brackets, `path` begins with `/`."""
 
@@ -106,6 +107,16 @@ class Target:
     def authority(self) -> str:
         host = f"[{self.host}]" if ":" in self.host else self.host
         return host if self.port == (443 if self.tls else 80) else f"{host}:{self.port}"
+
+    @cached_property
+    def origin(self) -> tuple[bool, str, int]:
+        """What a kept connection serves."""
+        return self.tls, self.host, self.port
+
+    @cached_property
+    def head(self) -> str:
+        """How every request begins."""
+        return f"POST {self.path} HTTP/1.1\r\nHost: {self.authority}\r\n"
 
 
 @lru_cache(maxsize=4096)
@@ -165,28 +176,34 @@ def denied(address: IPv4Address | IPv6Address, *, allow_loopback: bool = False) 
 
 
 class _Link(asyncio.Protocol):
-    """One connection, one POST at a time. The status line is the answer, the rest is for people."""
+    """One connection, one POST at a time. The status line is the answer, the rest is for people.
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+    until: monotonic seconds, when its exchange, or its idle time, is over. all_: where it
+    stands while it lives.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, all_: set["_Link"]) -> None:
         self._loop = loop
+        self._all = all_
         self._parser = httptools.HttpResponseParser(self)
-        self._waiter: asyncio.Future[None] | None = None
-        self.until = 0.0  # when its exchange, or its idle time, is over
+        self._waiter: asyncio.Future[Answer] | None = None
+        self.until = monotonic() + CONNECT_S
         self.lost = False
         self._begin()
 
     def _begin(self) -> None:
-        self.status = self._head_bytes = self._body_bytes = 0
+        self._status = self._head_bytes = self._body_bytes = 0
         self.reusable = False
-        self.retry_after: str | None = None
-        self.body = b""
+        self._retry_after: str | None = None
+        self._body = b""
 
-    async def exchange(self, request: bytes) -> None:
-        """Send a request and read until its reply ends or has said enough. Raises Failed."""
+    def exchange(self, request: bytes, until: float) -> "asyncio.Future[Answer]":
+        """Send a request and read until its reply ends or has said enough. The future may raise Failed."""
         self._begin()
-        self._waiter = self._loop.create_future()
+        self.until = until
+        self._waiter = waiter = self._loop.create_future()
         self._transport.write(request)
-        await self._waiter
+        return waiter
 
     @property
     def answered(self) -> bool:
@@ -204,21 +221,23 @@ class _Link(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport: asyncio.Transport = transport  # type: ignore[assignment]  # a stream's is one
+        self._all.add(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.lost = True
+        self._all.discard(self)
         self._settle(f"the connection was closed without an answer{f': {exc}' if exc else ''}")
 
     def data_received(self, data: bytes) -> None:
         if self._waiter is None:  # nobody asked: whatever it is, it must not become the next answer
             self.close()
             return
-        head = b"" if self.status else data[: HEADER_BYTES - self._head_bytes]
+        head = b"" if self._status else data[: HEADER_BYTES - self._head_bytes]
         self._head_bytes += len(head)
         try:
             self._parser.feed_data(head)
             if len(head) < len(data):
-                if not self.status:
+                if not self._status:
                     self._settle(f"more than {HEADER_BYTES} bytes of headers", Kind.TOO_LARGE)
                     return
                 self._parser.feed_data(data[len(head) :])
@@ -230,8 +249,8 @@ class _Link(asyncio.Protocol):
         waiter, self._waiter = self._waiter, None
         if waiter is None or waiter.done():
             return
-        if self.status:
-            waiter.set_result(None)
+        if self._status:
+            waiter.set_result(Answer(self._status, self._body, self._retry_after))
         else:
             waiter.set_exception(Failed(kind, complaint))
 
@@ -243,22 +262,22 @@ class _Link(asyncio.Protocol):
 
     def on_header(self, name: bytes, value: bytes) -> None:
         if name.lower() == b"retry-after":
-            self.retry_after = value.decode("latin-1")
+            self._retry_after = value.decode("latin-1")
 
     def on_headers_complete(self) -> None:
         status = self._parser.get_status_code()
         if self._waiter is not None and status >= 200:
-            self.status = status
+            self._status = status
 
     def on_body(self, body: bytes) -> None:
         self._body_bytes += len(body)
-        if len(self.body) < BODY_KEPT:
-            self.body = (self.body + body)[:BODY_KEPT]
+        if len(self._body) < BODY_KEPT:
+            self._body = (self._body + body)[:BODY_KEPT]
         if self._body_bytes > BODY_BYTES:
             self._settle()
 
     def on_message_complete(self) -> None:
-        if self.status and self._waiter is not None:
+        if self._status and self._waiter is not None:
             self.reusable = self._parser.should_keep_alive()
             self._settle()
 
@@ -280,9 +299,9 @@ class Net:
         self._threads = ThreadPoolExecutor(LOOKUPS, "lookup")
         self._resolve = resolve or self._look_up
         self._tls = ssl.create_default_context()
-        self._idle: dict[tuple[bool, str, int], list[_Link]] = {}
+        self._links: set[_Link] = set()
+        self._idle: dict[tuple[bool, str, int], list[_Link]] = {}  # of _links, by what they serve
         self._idle_count = 0
-        self._busy: set[_Link] = set()
         # One clock for all links: a timer for each post costs more than the post.
         self._tick_s = min(_TICK_S, timeout_s / 4)
         self._ticking: asyncio.TimerHandle | None = None
@@ -307,52 +326,45 @@ class Net:
         """POST once. Raises Failed; then nothing is known of what the receiver did."""
         to = target(url, allow_loopback=self._allow_loopback)
         request = _request(to, body, headers)
-        until = asyncio.get_running_loop().time() + self._total_s
-        if link := self._take(to):
+        until = monotonic() + self._total_s
+        link = self._take(to)
+        if link:
             try:
-                return await self._exchange(to, link, request, until)
+                return await link.exchange(request, until)
             except Failed as failed:
                 # A kept connection may have been closed by the other side just now; a new one tells.
                 if link.answered or failed.kind is Kind.TIMEOUT:
                     raise
-        return await self._exchange(to, await self._connect(to), request, until)
-
-    async def _exchange(self, to: Target, link: _Link, request: bytes, until: float) -> Answer:
-        link.until = until
-        self._busy.add(link)
-        self._tick()
+            finally:
+                self._give_back(to, link)
+        link = await self._connect(to)
         try:
-            await link.exchange(request)
+            return await link.exchange(request, until)
         finally:
-            self._busy.discard(link)
             self._give_back(to, link)
-        return Answer(link.status, link.body, link.retry_after)
 
     def _tick(self) -> None:
         """Have the clock look again, as long as there is a link to look at."""
-        if self._ticking is None and (self._busy or self._idle_count):
+        if self._ticking is None and self._links:
             self._ticking = asyncio.get_running_loop().call_later(self._tick_s, self._look)
 
     def _look(self) -> None:
         """End the exchanges and the idle links whose time is over."""
         self._ticking = None
-        now = asyncio.get_running_loop().time()
-        for link in [link for link in self._busy if link.until <= now]:
+        now = monotonic()
+        for link in [link for link in self._links if link.until <= now]:
             link.expire()
-        for to, links in list(self._idle.items()):
-            kept = [link for link in links if link.until > now and not link.lost]
-            for link in links:
-                if link.until <= now:
-                    link.close()
+        for origin, links in list(self._idle.items()):
+            kept = [link for link in links if not link.lost]
             self._idle_count -= len(links) - len(kept)
             if kept:
-                self._idle[to] = kept
+                self._idle[origin] = kept
             else:
-                del self._idle[to]
+                del self._idle[origin]
         self._tick()
 
     def _take(self, to: Target) -> _Link | None:
-        links = self._idle.get((to.tls, to.host, to.port))
+        links = self._idle.get(to.origin)
         while links:
             link = links.pop()
             self._idle_count -= 1
@@ -364,9 +376,12 @@ class Net:
         if link.lost or not link.reusable or self._idle_count >= IDLE_CONNECTIONS:
             link.close()
             return
-        link.until = asyncio.get_running_loop().time() + IDLE_S
-        self._idle.setdefault((to.tls, to.host, to.port), []).append(link)
+        link.until = monotonic() + IDLE_S
         self._idle_count += 1
+        if links := self._idle.get(to.origin):
+            links.append(link)
+        else:
+            self._idle[to.origin] = [link]
 
     async def _connect(self, to: Target) -> _Link:
         try:
@@ -415,7 +430,7 @@ class Net:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             await loop.sock_connect(sock, where)
             _, link = await loop.create_connection(
-                lambda: _Link(loop),
+                lambda: _Link(loop, self._links),
                 sock=sock,
                 ssl=self._tls if to.tls else None,
                 server_hostname=to.host.rstrip(".") if to.tls else None,
@@ -423,6 +438,7 @@ class Net:
         except BaseException:
             sock.close()
             raise
+        self._tick()
         return link
 
     async def _look_up(self, host: str, port: int) -> Sequence[Address]:
@@ -437,5 +453,4 @@ def _request(to: Target, body: bytes, headers: Mapping[str, str]) -> bytes:
     if not (values.isascii() and values.isprintable()):
         raise ValueError("a header value may hold visible ASCII only")
     lines = "".join([f"{name}: {value}\r\n" for name, value in headers.items()])
-    head = f"POST {to.path} HTTP/1.1\r\nHost: {to.authority}\r\n{lines}Content-Length: {len(body)}\r\n\r\n"
-    return head.encode("ascii") + body
+    return f"{to.head}{lines}Content-Length: {len(body)}\r\n\r\n".encode("ascii") + body

@@ -5,6 +5,7 @@ from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from logging import INFO
 from typing import Final
 
 from structlog.typing import FilteringBoundLogger
@@ -18,7 +19,7 @@ from speedsms.gateway.rules.pace import rest_s
 from speedsms.gateway.store import endpoints, outbox
 from speedsms.gateway.store.db import Connection, Database, listen, persist
 from speedsms.gateway.store.endpoints import Endpoint
-from speedsms.gateway.store.outbox import Due, Room, Tried
+from speedsms.gateway.store.outbox import DELIVERED, Due, Room, Tried
 
 PER_ENDPOINT: Final = 10  # in flight; also the least that is read ahead
 IN_FLIGHT: Final = 500
@@ -33,8 +34,8 @@ DRAIN_S: Final = 8
 DISABLE_AFTER: Final = timedelta(days=5)
 NOTICES: Final = frozenset({50, 70, 90, 100})  # failures in a row that are told
 
+RECENT: Final = 20  # attempts by which an endpoint is judged
 GONE: Final = 410
-DELIVERED: Final = "delivered"
 REMOVED: Final = "removed"
 
 
@@ -54,19 +55,26 @@ class _Lane:
     ahead: int = PER_ENDPOINT  # rows to have at hand
     rows: deque[Due] = field(default_factory=deque)
     couriers: int = 0
-    recent: deque[bool] = field(default_factory=lambda: deque(maxlen=20))
+    recent: deque[bool] = field(default_factory=lambda: deque(maxlen=RECENT))
+    bad: int = 0  # of the recent
     failures: int = 0
     probe_at: float = 0.0
+
+    def answered(self, *, well: bool) -> None:
+        if len(self.recent) == RECENT and not self.recent[0]:
+            self.bad -= 1
+        self.recent.append(well)
+        self.bad += not well
 
     @property
     def healthy(self) -> bool:
         """It has answered well of late; before the first good answer it has not."""
-        return any(self.recent) and not self.breaks
+        return self.bad < len(self.recent) and not self.breaks
 
     @property
     def breaks(self) -> bool:
         """70 % of at least ten attempts failed: from now on it is only probed (invariants §5)."""
-        return len(self.recent) >= 10 and self.recent.count(False) >= 0.7 * len(self.recent)
+        return len(self.recent) >= 10 and self.bad >= 0.7 * len(self.recent)
 
 
 class Notifier:
@@ -95,7 +103,7 @@ class Notifier:
         self._now = now
         self._monotonic = monotonic
         self._random = random
-        self._log = log
+        self._log = log.bind()  # a logger that still has to be configured looks for its level at each line
         self._metrics = metrics
         self._agent = agent
         self._per_endpoint = per_endpoint
@@ -303,7 +311,7 @@ class Notifier:
         try:
             while row:
                 await self._attempt(lane, row)
-                more = lane.rows and healthy and lane.healthy and not self._closing
+                more = healthy and lane.healthy and lane.rows and not self._closing
                 row = lane.rows.popleft() if more else None
         finally:
             lane.couriers -= 1
@@ -357,6 +365,8 @@ class Notifier:
     def _tell(self, tried: Tried, seconds: float) -> None:
         self._posted += 1
         self._metrics.webhook(tried.outcome, seconds)
+        if not self._log.is_enabled_for(INFO):  # to put the line together costs more than the attempt
+            return
         self._log.info(
             "webhook",
             action="notify",
@@ -377,7 +387,7 @@ class Notifier:
 
     def _note(self, lane: _Lane, at: datetime, *, delivered: bool, gone: bool) -> None:
         """What an attempt says of its endpoint: health, breaker, the end of its patience (protocol §14.5)."""
-        lane.recent.append(delivered)
+        lane.answered(well=delivered)
         if delivered:
             lane.failures, lane.failing_since, lane.probe_at = 0, None, 0.0
             return

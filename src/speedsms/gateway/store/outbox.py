@@ -6,7 +6,7 @@ there to be deleted, and a webhook may come twice.
 """
 
 from collections.abc import Collection, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Final
 from uuid import UUID
 
@@ -19,6 +19,8 @@ from speedsms.gateway.store.messages import tran_id_of
 from speedsms.gateway.store.nodes import session_name
 
 SHARDS: Final = 16
+DELIVERED: Final = "delivered"  # the outcome after which nothing follows
+_MICROSECOND: Final = timedelta(microseconds=1)
 _EVER: Final = datetime(2000, 1, 1, tzinfo=UTC)  # before any row
 BATCH: Final = 1000  # rows that one statement replays
 
@@ -31,12 +33,16 @@ class Sample(Struct, frozen=True):
     content: str = "test"
 
 
-class Due(Struct, frozen=True):
-    """An outbox row to be posted. `attempt`: attempts made; webhook None: what it told of is gone."""
+class Due(Struct, frozen=True, gc=False):  # thousands at a time, and none in a circle
+    """An outbox row to be posted. `attempt`: attempts made; webhook None: what it told of is gone.
+
+    place: in the table, as long as the row stands.
+    """
 
     endpoint_id: int
     due: datetime
     id: int
+    place: str
     event_id: UUID
     attempt: int
     webhook: Webhook | None
@@ -50,7 +56,7 @@ class Room(Struct, frozen=True):
     after: tuple[datetime, int] | None = None
 
 
-class Tried(Struct, frozen=True):
+class Tried(Struct, frozen=True, gc=False):
     """One attempt and what follows: another at `next_due`, a dead letter with its reason, or nothing."""
 
     row: Due
@@ -111,19 +117,21 @@ TOLD: Final = """o.kind, o.subject, o.status, o.sequence, o.phone_form, o.sample
     q.reference, i.sender, i.recipient, i.content"""
 SOURCES: Final = """
 LEFT JOIN message m ON o.kind = 'report' AND m.account_id = o.account_id AND m.id = o.subject
-LEFT JOIN request q ON o.kind = 'report' AND q.tran_id = ((o.subject >> 7) & 2147483647)::int
-    AND q.id = o.subject >> 7
+LEFT JOIN request q ON o.kind = 'report' AND q.tran_id = tran_id_of(o.subject >> 7) AND q.id = o.subject >> 7
 LEFT JOIN incoming i ON o.kind = 'sms' AND i.id = o.subject"""
 
-_DUE: Final = f"""
-SELECT o.endpoint_id, o.due, o.id, o.event_id, o.attempt, {TOLD}
+# Who wrote a report's row may have known its number, and its request's reference ('' for none), and put them
+# into the row: then there is nothing to be looked up, which costs five times the read.
+_DUE: Final = """
+SELECT o.endpoint_id, o.due, o.id, o.place::text, o.event_id, o.attempt, o.subject, o.status, o.sequence,
+    o.phone_form, o.number, o.reference
 FROM unnest(%(endpoint)s::int[], %(room)s::int[], %(after)s::timestamptz[], %(after_id)s::bigint[])
     AS lane(endpoint_id, room, after, after_id)
 CROSS JOIN LATERAL (
-    SELECT * FROM outbox
+    SELECT ctid AS place, * FROM outbox
     WHERE outbox.endpoint_id = lane.endpoint_id AND (due, id) > (lane.after, lane.after_id)
         AND due <= %(now)s AND id <> ALL(%(held)s::bigint[])
-    ORDER BY due, id LIMIT lane.room) o{SOURCES}"""
+    ORDER BY due, id LIMIT lane.room) o"""
 
 
 async def due(
@@ -142,7 +150,31 @@ async def due(
             "now": now,
         },
     )
-    return [Due(row[0], row[1], row[2], row[3], row[4], webhook(row[5:])) for row in rows]
+    told = [_report(row[6:]) for row in rows]
+    places = [row[3] for row, report in zip(rows, told, strict=True) if report is None]
+    found = await _looked_up(connection, places) if places else {}
+    return [
+        Due(row[0], row[1], row[2], row[3], row[4], row[5], report or found.get(row[2]))
+        for row, report in zip(rows, told, strict=True)
+    ]
+
+
+def _report(row: Row) -> Report | None:
+    """What a row tells by itself; None if more is needed than was known when it was written."""
+    subject, status, sequence, phone_form, number, reference = row
+    if number is None or reference is None or phone_form == "as_sent":
+        return None
+    return Report(tran_id_of(subject), "", str(number), status, phone_form, sequence, reference)
+
+
+async def _looked_up(connection: Connection, places: Sequence[str]) -> dict[int, Webhook | None]:
+    """What the rows at these places tell, by their ids."""
+    rows = await fetch(
+        connection,
+        f"SELECT o.id, {TOLD} FROM outbox o {SOURCES} WHERE o.ctid = ANY({each('places', 'tid')})",
+        {"places": column(places)},
+    )
+    return {row[0]: webhook(row[1:]) for row in rows}
 
 
 def webhook(row: Row) -> Webhook | None:
@@ -163,25 +195,34 @@ def webhook(row: Row) -> Webhook | None:
 
 COLUMNS: Final = "account_id, event_id, kind, subject, status, sequence, phone_form, created_at, sample"
 
-_SETTLE: Final = f"""
-WITH tried AS MATERIALIZED (
-    SELECT endpoint_id, due, id, at, http_status, duration_ms, outcome, coalesce(detail, '') AS detail,
-        next_due, buried
-    FROM unnest({each("endpoint", "int")}, {each("due", "timestamptz")}, {each("id", "bigint")},
-        {each("at", "timestamptz")}, {each("http_status", "smallint")}, {each("duration_ms", "int")},
-        {each("outcome", "text")}, {each("detail", "text")}, {each("next_due", "timestamptz")},
+# A row is found by its place, which the id confirms: vacuum may have given the place away since.
+_TRIED: Final = f"""{each("place", "tid")}, {each("id", "bigint")}, {each("at", "bigint")},
+    {each("duration_ms", "int")}, {each("http_status", "smallint")}, {each("detail", "text")}"""
+_LOGGED: Final = """o.account_id, o.kind, o.subject, o.event_id, o.endpoint_id,
+    %(began)s + t.at * interval '1 microsecond' AS at, o.attempt + 1 AS attempt, t.http_status,
+    t.duration_ms, {outcome} AS outcome, coalesce(t.detail, '') AS detail"""
+
+# Nearly every batch is this: all were delivered.
+_DELIVERED: Final = f"""
+WITH gone AS (
+    DELETE FROM outbox o USING unnest({_TRIED}) AS t(place, id, at, duration_ms, http_status, detail)
+    WHERE o.ctid = t.place AND o.id = t.id RETURNING {_LOGGED.format(outcome="'delivered'")})
+INSERT INTO attempt_log SELECT * FROM gone"""
+_MIXED: Final = f"""
+WITH gone AS (
+    DELETE FROM outbox o USING unnest({_TRIED}, {each("outcome", "text")}, {each("next_due", "timestamptz")},
         {each("buried", "text")})
-    AS t(endpoint_id, due, id, at, http_status, duration_ms, outcome, detail, next_due, buried)),
-gone AS (
-    DELETE FROM outbox o USING tried t WHERE o.endpoint_id = t.endpoint_id AND o.due = t.due AND o.id = t.id
-    RETURNING o.*, t.at, t.http_status, t.duration_ms, t.outcome, t.detail, t.next_due, t.buried),
+        AS t(place, id, at, duration_ms, http_status, detail, outcome, next_due, buried)
+    WHERE o.ctid = t.place AND o.id = t.id
+    RETURNING {_LOGGED.format(outcome="t.outcome")}, t.next_due, t.buried, o.status, o.sequence, o.phone_form,
+        o.created_at, o.sample),
 again AS (
     INSERT INTO outbox (endpoint_id, due, attempt, {COLUMNS})
-    SELECT endpoint_id, next_due, attempt + 1, {COLUMNS} FROM gone WHERE next_due IS NOT NULL),
+    SELECT endpoint_id, next_due, attempt, {COLUMNS} FROM gone WHERE next_due IS NOT NULL),
 dead AS (
     INSERT INTO buried (endpoint_id, buried_at, reason, {COLUMNS})
     SELECT endpoint_id, at, buried, {COLUMNS} FROM gone WHERE buried IS NOT NULL)
-INSERT INTO attempt_log SELECT account_id, kind, subject, event_id, endpoint_id, at, attempt + 1, http_status,
+INSERT INTO attempt_log SELECT account_id, kind, subject, event_id, endpoint_id, at, attempt, http_status,
     duration_ms, outcome, detail, next_due FROM gone"""
 
 
@@ -192,22 +233,25 @@ def _line(detail: str) -> str:
 
 async def settle(connection: Connection, tried: Sequence[Tried]) -> None:
     """Write what came of attempts, in one statement; saying it twice changes nothing."""
-    await fetch(
-        connection,
-        _SETTLE,
-        {
-            "endpoint": column(t.row.endpoint_id for t in tried),
-            "due": column(t.row.due for t in tried),
-            "id": column(t.row.id for t in tried),
-            "at": column(t.at for t in tried),
-            "http_status": sparse(t.http_status for t in tried),
-            "duration_ms": column(t.duration_ms for t in tried),
-            "outcome": column(t.outcome for t in tried),
-            "detail": column(_line(t.detail) for t in tried),
-            "next_due": sparse(t.next_due for t in tried),
-            "buried": sparse(t.buried for t in tried),
-        },
-    )
+    began = tried[0].at
+    params: dict[str, object] = {
+        "place": column(t.row.place for t in tried),
+        "id": column(t.row.id for t in tried),
+        "began": began,
+        "at": column((t.at - began) // _MICROSECOND for t in tried),
+        "duration_ms": column(t.duration_ms for t in tried),
+        "http_status": sparse(t.http_status for t in tried),
+        "detail": column(_line(t.detail) for t in tried),
+    }
+    if all(t.outcome == DELIVERED for t in tried):
+        await fetch(connection, _DELIVERED, params)
+        return
+    params |= {
+        "outcome": column(t.outcome for t in tried),
+        "next_due": sparse(t.next_due for t in tried),
+        "buried": sparse(t.buried for t in tried),
+    }
+    await fetch(connection, _MIXED, params)
 
 
 async def replay(db: Database, account_id: int, event_id: UUID, now: datetime) -> int:

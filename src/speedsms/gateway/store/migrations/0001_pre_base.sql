@@ -398,6 +398,10 @@ CREATE TABLE outbox (
     attempt     smallint NOT NULL DEFAULT 0,
     phone_form  text NOT NULL,
     created_at  timestamptz NOT NULL,
+    -- Of a report, where its writer knew them: its number, and its request's reference, '' for none. What is
+    -- NULL is looked up.
+    number      bigint,
+    reference   text,
     PRIMARY KEY (endpoint_id, due, id)
 ) WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 2000, autovacuum_vacuum_cost_delay = 0, autovacuum_analyze_scale_factor = 0,
         autovacuum_analyze_threshold = 1000000);
