@@ -75,25 +75,15 @@ async def test_accepted_messages_are_recorded_alike_in_every_batch(gateway):
     await gateway.send(PHONE)
     one, two, other = await claim(gateway, channel_id, node_id, gateway.clock())
 
-    def accepted(claimed):
-        key = f"k{claimed.message}"
-        return Result(
-            claimed.message,
-            claimed.attempt,
-            claimed.account_id,
-            claimed.price_vnd,
-            event="sent",
-            post=True,
-            number=claimed.number,
-            references=((1, key, "K"),),
-        )
+    for claimed in (one, two):
+        claimed.key, claimed.reference, claimed.made = f"k{claimed.message}", "K", 1
 
     look = gateway.clock()
     unknown = Result(other.message, other.attempt, other.account_id, other.price_vnd, "unknown", look=look)
     async with gateway.db.session() as session:
-        assert await attempts.record(session, [accepted(one)], node_id, look) == 1
-        assert await attempts.record(session, [accepted(two), unknown], node_id, look) == 2
-        assert await attempts.record(session, [accepted(two)], node_id + 1, look) == 0
+        assert await attempts.record_taken(session, [one], node_id, look) == 1
+        assert await attempts.record(session, [attempts.sent(two), unknown], node_id, look) == 2
+        assert await attempts.record_taken(session, [two], node_id + 1, look) == 0
     first, second = await gateway.db.read(_WRITTEN)
     assert first == second
     assert "K" in first
