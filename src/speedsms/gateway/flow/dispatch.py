@@ -51,6 +51,7 @@ _Long = dict[int, tuple[int, frozenset[int]]]
 _Entry = TypeVar("_Entry", bound=tuple[Any, ...])
 _Recorded = Callable[[Sequence[Claimed]], None]
 _Ended = tuple[Claimed, int, _Recorded, Result | None]
+_Write = Callable[[Any, list[_Ended], int, datetime], Awaitable[int]]
 
 
 def outgoing(claimed: Claimed, concat_ref: int = 0, done: frozenset[int] = frozenset()) -> Outgoing:
@@ -156,6 +157,7 @@ class Recorder:
         self._accepted: deque[_Ended] = deque()
         self._results: deque[_Ended] = deque()
         self._taken: deque[tuple[Taken, int]] = deque()
+        self._writing: tuple[int, deque[_Ended], list[_Ended], datetime] | None = None  # server process, time
         self._arrived = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
@@ -185,18 +187,19 @@ class Recorder:
     async def _run(self) -> None:
         session = await self._db.connect(hot=True)
         try:
+            await self._look_after(session)
             while True:
                 await self._arrived.wait()
                 count = len(self._accepted) + len(self._results)
                 if self._accepted:
-                    await self._record(self._accepted, partial(_write_accepted, session))
+                    await self._record(session, self._accepted, _write_accepted)
                 while self._taken:  # before the ends of their messages, which take them out of flight
                     node_id, settled = _of_one_node(self._taken, self._batch)
                     await attempts.settle(session, [taken for taken, _ in settled], node_id)
                     for _ in settled:
                         self._taken.popleft()
                 if self._results:
-                    await self._record(self._results, partial(_write_results, session))
+                    await self._record(session, self._results, _write_results)
                 if not self._accepted and not self._results and not self._taken:
                     self._arrived.clear()
                     self._idle.set()
@@ -204,19 +207,31 @@ class Recorder:
         finally:
             await session.close()
 
-    async def _record(
-        self, queue: deque[_Ended], write: Callable[[list[_Ended], int, datetime], Awaitable[int]]
-    ) -> None:
+    async def _look_after(self, session: Any) -> None:
+        """A commit whose answer was lost may have been one. Written twice, a reference fits no receipt."""
+        if self._writing:
+            backend, queue, batch, at = self._writing
+            await settle_backend(self._db, backend)
+            if await attempts.written(session, [claimed for claimed, _, _, _ in batch], at):
+                self._written(queue, batch)
+            self._writing = None
+
+    async def _record(self, session: Any, queue: deque[_Ended], write: _Write) -> None:
         node_id, batch = _of_one_node(queue, self._batch)
-        # Recording twice is harmless: only rows still in flight for this node are touched.
-        started = self._clock()
-        await write(batch, node_id, self._now())
+        started, at = self._clock(), self._now()
+        self._writing = session.backend, queue, batch, at
+        await write(session, batch, node_id, at)
+        self._writing = None
         failpoint.hit("S11")
+        self._written(queue, batch)
+        self._metrics.commit("dispatch", len(batch), self._clock() - started)
+
+    @staticmethod
+    def _written(queue: deque[_Ended], batch: list[_Ended]) -> None:
         for _ in batch:
             queue.popleft()
         for recorded, ended in groupby(batch, itemgetter(2)):
             recorded([claimed for claimed, _, _, _ in ended])
-        self._metrics.commit("dispatch", len(batch), self._clock() - started)
 
 
 async def _write_accepted(session: Any, batch: list[_Ended], node_id: int, now: datetime) -> int:

@@ -381,9 +381,28 @@ async def record_taken(connection: Connection, taken: Sequence[Claimed], node_id
     }
     try:
         rows = await fetch(connection, _RECORD_TAKEN, params)
-    except UniqueViolation:  # a report was quicker, or we were, on a connection that was lost
+    except UniqueViolation:  # a report was quicker
         return await record(connection, [sent(c) for c in taken], node_id, at)
     return int(rows[0][0])
+
+
+_WRITTEN: Final = """
+SELECT EXISTS (
+    SELECT FROM unnest(%(account)s::int[], %(message)s::bigint[], %(attempt)s::smallint[])
+        AS x(account_id, message, attempt)
+    JOIN event e USING (account_id, message, attempt) WHERE e.at = %(at)s)
+"""
+
+
+async def written(connection: Connection, claimed: Sequence[Claimed], at: datetime) -> bool:
+    """Whether a batch that was to be recorded at that moment was; it is as a whole, or not at all."""
+    params = {
+        "account": [c.account_id for c in claimed],
+        "message": [c.message for c in claimed],
+        "attempt": [c.attempt for c in claimed],
+        "at": at,
+    }
+    return bool((await fetch(connection, _WRITTEN, params))[0][0])
 
 
 def sent(c: Claimed) -> Result:
