@@ -1,10 +1,14 @@
 """A claim belongs to a living node (I16), and one whose answer was lost is nobody's loss (D5)."""
 
+import asyncio
+from datetime import timedelta
+
 import pytest
 
 from speedsms.contract.senders import Lane
 from speedsms.gateway.store import attempts
 from speedsms.gateway.store.attempts import Result
+from speedsms.gateway.store.db import CommitUnknown
 
 pytestmark = pytest.mark.anyio
 
@@ -75,26 +79,73 @@ async def test_accepted_messages_are_recorded_alike_in_every_batch(gateway):
     await gateway.send(PHONE)
     one, two, other = await claim(gateway, channel_id, node_id, gateway.clock())
 
-    def accepted(claimed):
-        key = f"k{claimed.message}"
-        return Result(
-            claimed.message,
-            claimed.attempt,
-            claimed.account_id,
-            claimed.price_vnd,
-            event="sent",
-            post=True,
-            number=claimed.number,
-            references=((1, key, "K"),),
-        )
+    for claimed in (one, two):
+        claimed.key, claimed.reference, claimed.made = f"k{claimed.message}", "K", 1
 
     look = gateway.clock()
     unknown = Result(other.message, other.attempt, other.account_id, other.price_vnd, "unknown", look=look)
     async with gateway.db.session() as session:
-        assert await attempts.record(session, [accepted(one)], node_id, look) == 1
-        assert await attempts.record(session, [accepted(two), unknown], node_id, look) == 2
-        assert await attempts.record(session, [accepted(two)], node_id + 1, look) == 0
+        assert await attempts.record_taken(session, [one], node_id, look) == 1
+        assert await attempts.record(session, [attempts.sent(two), unknown], node_id, look) == 2
+        assert await attempts.record_taken(session, [two], node_id + 1, look) == 0
     first, second = await gateway.db.read(_WRITTEN)
     assert first == second
     assert "K" in first
     assert await gateway.one("SELECT count(*) FROM flight") == 3
+
+
+def lose_answer(monkeypatch):
+    """The next record is committed, but its answer is lost with the connection."""
+    write, lost = attempts.record_taken, asyncio.Event()
+
+    async def record_taken(session, *given):
+        count = await write(session, *given)
+        if not lost.is_set():
+            lost.set()
+            raise CommitUnknown(session.backend)
+        return count
+
+    monkeypatch.setattr(attempts, "record_taken", record_taken)
+    return lost
+
+
+async def test_a_record_whose_answer_was_lost_is_written_once(gateway, monkeypatch):
+    """Two references to one message would leave its receipt without a message."""
+    lost = lose_answer(monkeypatch)
+    await gateway.send(PHONE)
+    await lost.wait()
+    await gateway.send("0987654321")
+    await gateway.until("SELECT count(DISTINCT message) FROM event WHERE kind = 'sent'", 2)
+    assert await gateway.one("SELECT count(*) FROM event WHERE kind = 'sent'") == 2
+    assert await gateway.one("SELECT count(*) FROM reference") == 2
+    await gateway.play()
+    assert await gateway.finals() == [(0, "simulated")] * 2
+    await gateway.check_ledger()
+
+
+async def test_a_message_that_a_report_has_paid_stops_no_other(gateway):
+    """Its post is there already; what else the batch holds is recorded as ever, and nobody pays twice."""
+    channel_id, node_id = await queue_one(gateway), await new_node(gateway)
+    await gateway.send(PHONE)
+    paid, other = await claim(gateway, channel_id, node_id, gateway.clock())
+    await gateway.db.execute(
+        "INSERT INTO transfer VALUES (%(account)s, %(message)s, 1, 3, 3, 4, %(price)s, %(at)s)",
+        account=paid.account_id,
+        message=paid.message,
+        price=paid.price_vnd,
+        at=gateway.clock(),
+    )
+    async with gateway.db.session() as session:
+        assert await attempts.record_taken(session, [paid, other], node_id, gateway.clock()) == 2
+    assert await gateway.one("SELECT count(*) FROM transfer WHERE code = 3") == 2
+    await gateway.check_ledger()
+
+
+async def test_a_place_behind_the_last_claim_is_found_in_the_queue(gateway):
+    """Claims begin where the last one ended; what comes to an earlier place later is sent all the same."""
+    await gateway.send("0987654321", send_at=gateway.clock() + timedelta(hours=1))
+    await gateway.send(PHONE)
+    sent = "SELECT count(*) FROM event WHERE kind = 'sent'"
+    await gateway.until(sent, 1)
+    await gateway.db.execute("UPDATE ready SET due = due - interval '1 day'")
+    await gateway.until(sent, 2)

@@ -23,7 +23,7 @@ CHANNEL = Sim("a", {}, Surroundings(lambda: NOW, lambda: 0.5, lambda: 1, lambda 
 
 
 def claimed(lane=Lane.TRANSACTIONAL, life_s=3600.0, **other):
-    given = dict.fromkeys(Claimed._fields, 0) | {
+    given = dict.fromkeys(Claimed.__struct_fields__, 0) | {
         "message": 1 << 7 | 1,
         "attempt": 1,
         "lane": lane,

@@ -81,7 +81,9 @@ def script_for(out: Outgoing, settings: Settings, asked: Callable[[str], str | N
     if name := asked(out.to) or settings.scripts.get(out.to):
         return SCRIPTS[name]
     script = SCRIPTS[settings.outcome]
-    dice = random.Random(f"{settings.seed}/{out.to}/{out.message}/{out.attempt}").random()  # noqa: S311 - SI-1
+    dice = 1.0  # a seed is hashed: without chaos it would cost more than the rest of the attempt
+    if settings.throttle or settings.peer_error or settings.unknown:
+        dice = random.Random(f"{settings.seed}/{out.to}/{out.message}/{out.attempt}").random()  # noqa: S311 - SI-1
     for share, refuse in ((settings.throttle, "throttled"), (settings.peer_error, "peer_error")):
         if dice < share:
             return replace(script, refuse=refuse, refused_attempts=1_000_000, retry_after_s=0.2)
@@ -172,7 +174,8 @@ class Sim:
 
     async def _play(self, out: Outgoing, script: Script) -> Outcome:
         least, most = self._settings.latency_ms
-        latency_s = random.Random(f"{self._settings.seed}/{out.message}").uniform(least, most) / 1000  # noqa: S311 - SI-1
+        dice = random.Random(f"{self._settings.seed}/{out.message}") if least or most else None  # noqa: S311 - SI-1
+        latency_s = dice.uniform(least, most) / 1000 if dice else 0.0
         if latency_s + script.delay_s > 0:
             await asyncio.sleep(latency_s + script.delay_s)
         if script.refuse and out.attempt <= script.refused_attempts:

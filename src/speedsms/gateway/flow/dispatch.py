@@ -6,7 +6,7 @@ when the recorder is idle and gather only while a commit is in flight. No timer 
 
 import asyncio
 from collections import Counter, deque
-from collections.abc import Callable, Collection
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from datetime import datetime, timedelta
 from functools import partial
 from itertools import groupby, islice, takewhile
@@ -44,24 +44,29 @@ _OTP_SEEN_S: Final = 60.0
 _OTP_RESERVE: Final = 0.2  # never given to other lanes while OTP traffic is about (channels §1.6)
 _MOST_DOUBTFUL: Final = 10_000
 _SLOW_S: Final = 0.5  # most answers come sooner
+_WHOLE_S: Final = 0.5  # so often a claim looks at the whole queue
+_BESIDE: Final = timedelta(seconds=1)  # what is due that much earlier is committed by now
 
 _Long = dict[int, tuple[int, frozenset[int]]]
 _Entry = TypeVar("_Entry", bound=tuple[Any, ...])
+_Recorded = Callable[[Sequence[Claimed]], None]
+_Ended = tuple[Claimed, int, _Recorded, Result | None]
+_Write = Callable[[Any, list[_Ended], int, datetime], Awaitable[int]]
 
 
 def outgoing(claimed: Claimed, concat_ref: int = 0, done: frozenset[int] = frozenset()) -> Outgoing:
     one = claimed.parts == 1
     return Outgoing(
-        message=claimed.message,
-        attempt=claimed.attempt,
-        to=str(claimed.number),
-        sender=claimed.sender,
-        lane=claimed.lane,
-        expires_at=claimed.expires_at,
-        parts=(claimed.content,) if one else tuple(split(claimed.content, Encoding(claimed.encoding))),
-        encoding=claimed.encoding,
-        concat_ref=concat_ref,
-        done=done,
+        claimed.message,
+        claimed.attempt,
+        str(claimed.number),
+        claimed.sender,
+        claimed.lane,
+        claimed.expires_at,
+        (claimed.content,) if one else tuple(split(claimed.content, Encoding(claimed.encoding))),
+        claimed.encoding,
+        concat_ref,
+        done,
     )
 
 
@@ -146,17 +151,24 @@ class Recorder:
     def __init__(self, db: Database, now: Callable[[], datetime], metrics: Metrics, batch: int) -> None:
         self._db = db
         self._now = now
+        self._clock = asyncio.get_running_loop().time
         self._metrics = metrics
         self._batch = batch
-        self._waiting: deque[tuple[Result, int, Callable[[], None]]] = deque()
+        self._accepted: deque[_Ended] = deque()
+        self._results: deque[_Ended] = deque()
         self._taken: deque[tuple[Taken, int]] = deque()
+        self._writing: tuple[int, deque[_Ended], list[_Ended], datetime] | None = None  # server process, time
         self._arrived = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
 
-    def put(self, result: Result, node_id: int, recorded: Callable[[], None]) -> None:
-        """recorded: called after the commit."""
-        self._waiting.append((result, node_id, recorded))
+    def put(self, claimed: Claimed, recorded: _Recorded, result: Result | None = None) -> None:
+        """What became of an attempt; without result the peer has taken its one part.
+
+        recorded: called after the commit, with all that it wrote.
+        """
+        queue = self._accepted if result is None else self._results
+        queue.append((claimed, claimed.node_id, recorded, result))
         self._idle.clear()
         self._arrived.set()
 
@@ -175,34 +187,59 @@ class Recorder:
     async def _run(self) -> None:
         session = await self._db.connect(hot=True)
         try:
+            await self._look_after(session)
             while True:
                 await self._arrived.wait()
-                count = len(self._waiting)
+                count = len(self._accepted) + len(self._results)
+                if self._accepted:
+                    await self._record(session, self._accepted, _write_accepted)
                 while self._taken:  # before the ends of their messages, which take them out of flight
                     node_id, settled = _of_one_node(self._taken, self._batch)
                     await attempts.settle(session, [taken for taken, _ in settled], node_id)
                     for _ in settled:
                         self._taken.popleft()
-                if self._waiting:
-                    await self._record(session)
-                if not self._waiting and not self._taken:
+                if self._results:
+                    await self._record(session, self._results, _write_results)
+                if not self._accepted and not self._results and not self._taken:
                     self._arrived.clear()
                     self._idle.set()
                 await asyncio.sleep(rest_s(count))
         finally:
             await session.close()
 
-    async def _record(self, session: Any) -> None:
-        node_id, batch = _of_one_node(self._waiting, self._batch)
-        # Recording twice is harmless: only rows still in flight for this node are touched.
-        started = asyncio.get_running_loop().time()
-        await attempts.record(session, [result for result, _, _ in batch], node_id, self._now())
+    async def _look_after(self, session: Any) -> None:
+        """A commit whose answer was lost may have been one. Written twice, a reference fits no receipt."""
+        if self._writing:
+            backend, queue, batch, at = self._writing
+            await settle_backend(self._db, backend)
+            if await attempts.written(session, [claimed for claimed, _, _, _ in batch], at):
+                self._written(queue, batch)
+            self._writing = None
+
+    async def _record(self, session: Any, queue: deque[_Ended], write: _Write) -> None:
+        node_id, batch = _of_one_node(queue, self._batch)
+        started, at = self._clock(), self._now()
+        self._writing = session.backend, queue, batch, at
+        await write(session, batch, node_id, at)
+        self._writing = None
         failpoint.hit("S11")
+        self._written(queue, batch)
+        self._metrics.commit("dispatch", len(batch), self._clock() - started)
+
+    @staticmethod
+    def _written(queue: deque[_Ended], batch: list[_Ended]) -> None:
         for _ in batch:
-            self._waiting.popleft()
-        for _, _, recorded in batch:
-            recorded()
-        self._metrics.commit("dispatch", len(batch), asyncio.get_running_loop().time() - started)
+            queue.popleft()
+        for recorded, ended in groupby(batch, itemgetter(2)):
+            recorded([claimed for claimed, _, _, _ in ended])
+
+
+async def _write_accepted(session: Any, batch: list[_Ended], node_id: int, now: datetime) -> int:
+    return await attempts.record_taken(session, [claimed for claimed, _, _, _ in batch], node_id, now)
+
+
+async def _write_results(session: Any, batch: list[_Ended], node_id: int, now: datetime) -> int:
+    return await attempts.record(session, [x for _, _, _, x in batch if x], node_id, now)
 
 
 class Pump:
@@ -235,6 +272,7 @@ class Pump:
         self._next_pool = next_pool
         self._recorder = recorder
         self._now = now
+        self._clock = asyncio.get_running_loop().time
         self._random = random
         self._log = log or structlog.get_logger()
         self._metrics = metrics
@@ -250,15 +288,15 @@ class Pump:
         self._otp_seen = -_OTP_SEEN_S
         self._poll_s = _POLL_S
         self._unrecorded = 0  # parts
-        self._open: dict[
-            tuple[int, int], tuple[int, float]
-        ] = {}  # number and since when, until it is recorded
+        self._open: dict[tuple[int, int], Claimed] = {}  # until it is recorded
         self._outcomes: Counter[str] = Counter()  # since the last claim
-        self._attempts: dict[tuple[int, int], Claimed] = {}
-        self._doubtful: dict[tuple[int, int], tuple[Claimed, int]] = {}
+        self._unanswered = 0
+        self._doubtful: dict[tuple[int, int], Claimed] = {}
         self._none_open = asyncio.Event()
         self._none_open.set()
         self._claiming: tuple[int, int, datetime] | None = None  # server process, node, time
+        self._since: dict[tuple[int, int], datetime] = {}  # where the next claim begins, by lane and pool
+        self._whole_at = 0.0
 
     def wake(self) -> None:
         self._woken.set()
@@ -266,13 +304,13 @@ class Pump:
     @property
     def pause(self) -> Health | None:
         """What the channel waits for, with the reason of refusal as its cause; None if it does not wait."""
-        waiting = asyncio.get_running_loop().time() < self._paused_until
+        waiting = self._clock() < self._paused_until
         return self._pause_told if waiting else None
 
     def slow(self) -> list[int]:
         """Numbers of messages whose outcome is long in coming: a receipt for one may be there already."""
-        since = asyncio.get_running_loop().time() - _SLOW_S
-        return [number for number, _ in takewhile(lambda x: x[1] < since, self._open.values())]
+        since = self._clock() - _SLOW_S
+        return [claimed.number for claimed in takewhile(lambda x: x.began < since, self._open.values())]
 
     def _unblock(self) -> None:
         self._freed += 1
@@ -297,12 +335,11 @@ class Pump:
         session = await self._db.connect(hot=True)
         try:
             await self._unclaim(session)
-            clock = asyncio.get_running_loop().time
             while not self._stopping:
                 self._woken.clear()
-                began = clock()
+                began = self._clock()
                 more = await self._claim(session)
-                await asyncio.sleep(claim_rest_s(clock() - began))
+                await asyncio.sleep(claim_rest_s(self._clock() - began))
                 if not more:
                     await self._wait()
         finally:
@@ -318,7 +355,7 @@ class Pump:
 
     async def _wait(self) -> None:
         """Until a notification, a free slot, the end of a pause, or the poll."""
-        pause_s = self._paused_until - asyncio.get_running_loop().time()
+        pause_s = self._paused_until - self._clock()
         try:
             async with asyncio.timeout(min(_POLL_S, pause_s) if pause_s > 0 else self._poll_s):
                 await self._woken.wait()
@@ -327,7 +364,7 @@ class Pump:
 
     async def _claim(self, session: Any) -> bool:
         """Start what may start now; whether more may be waiting."""
-        clock = asyncio.get_running_loop().time()
+        clock = self._clock()
         node_id = self._node_id()
         pools = list(self._pools())
         self._poll_s = _POLL_S
@@ -342,31 +379,47 @@ class Pump:
         at, freed = self._now(), self._freed
         lanes = self._lanes(most, clock)
         self._claiming = (session.backend, node_id, at)
-        claimed = await attempts.claim(
+        rows = await attempts.claim(
             session,
             channel_id=self._channel_id,
             node_id=node_id,
             pools=pools,
             lanes=lanes,
             at=at,
+            since=self._places(clock),
         )
-        rows = list(map(self._as_cut, claimed))
+        for row in rows:
+            row.made = self._channel.cuts(row.content, row.encoding, row.parts)
         long = await self._long(session, rows, at)
         self._claiming = None
         if rows:
             failpoint.hit("S7")
-        self._metrics.dispatched(self._channel.name, len(rows))
-        for outcome, count in self._outcomes.items():
-            self._metrics.outcome(self._channel.name, outcome, count)
-        self._outcomes.clear()
-        now, began = self._now(), asyncio.get_running_loop().time()
-        for row in rows:
-            self._begin(row, node_id, long, now, began)
+            last = {(row.lane, row.pool): row.due for row in rows}
+            self._since |= {place: due - _BESIDE for place, due in last.items()}
+            if self._node_id() == node_id:  # else declared dead: the sweep has taken them over (CH-9)
+                self._begin(rows, node_id, long)
+        self._count(len(rows))
         # What only the reserve holds back goes on as soon as something is recorded.
         self._blocked = len(rows) >= lanes[-1][1] < most
         if self._blocked and freed != self._freed:
             self._woken.set()  # it was recorded while the claim ran, and may have been the last
         return len(rows) == most
+
+    def _count(self, claimed: int) -> None:
+        self._metrics.dispatched(self._channel.name, claimed)
+        for outcome, count in self._outcomes.items():
+            self._metrics.outcome(self._channel.name, outcome, count)
+        self._outcomes.clear()
+
+    def _places(self, clock: float) -> dict[tuple[int, int], datetime]:
+        """Where the claims before have come to in each range; what takes a place behind waits for its turn.
+
+        That is what comes back to its old place, or from a machine whose clock is slow: seldom enough.
+        """
+        if clock >= self._whole_at:
+            self._whole_at = clock + _WHOLE_S
+            self._since.clear()
+        return self._since
 
     def _lanes(self, most: int, clock: float) -> list[tuple[int, int]]:
         """(lane, at most); the reserve is kept from others while an OTP was seen in the last minute."""
@@ -377,10 +430,6 @@ class Pump:
         urgent = (Lane.OTP, Lane.VOICE)
         return [(int(lane), most if lane in urgent else others) for lane in Lane]
 
-    def _as_cut(self, claimed: Claimed) -> Claimed:
-        made = self._channel.cuts(claimed.content, claimed.encoding, claimed.parts)
-        return claimed if made == claimed.made else claimed._replace(made=made)
-
     async def _long(self, session: Any, rows: list[Claimed], at: datetime) -> _Long:
         several = [row for row in rows if row.made > 1]
         if not several:
@@ -388,79 +437,100 @@ class Pump:
         start = int(self._random() * 65536)
         return await attempts.long_messages(session, several, self._channel_id, start, at)
 
-    def _begin(self, claimed: Claimed, node_id: int, long: _Long, now: datetime, began: float) -> None:
+    def _begin(self, rows: list[Claimed], node_id: int, long: _Long) -> None:
+        now, began = self._now(), self._clock()
+        for claimed in rows:
+            if claimed.lane == Lane.OTP:
+                self._otp_seen = began
+            claimed.node_id, claimed.began = node_id, began
+            self._unrecorded += claimed.made
+            if forbidden := self._forbidden(claimed, now):
+                self._put(claimed, self._result(claimed, forbidden))
+            else:
+                self._submit(claimed, outgoing(claimed, *long.get(claimed.message, ())))
+
+    def _submit(self, claimed: Claimed, out: Outgoing) -> None:
         """Hand one attempt to the channel; its outcome calls back. No coroutine is made for it."""
-        if claimed.lane == Lane.OTP:
-            self._otp_seen = began
-        if self._node_id() != node_id:
-            return  # declared dead meanwhile: the sweep has taken it over (CH-9)
-        self._unrecorded += claimed.made
-        forbidden = self._forbidden(claimed, now)
-        if forbidden:
-            self._put(claimed, node_id, forbidden, now)
-            return
-        self._attempts[claimed.message, claimed.attempt] = claimed
-        self._open[claimed.message, claimed.attempt] = claimed.number, began
+        self._open[claimed.message, claimed.attempt] = claimed
+        self._unanswered += 1
         self._none_open.clear()
         try:
             failpoint.hit("S8")
-            outcome = self._channel.submit(outgoing(claimed, *long.get(claimed.message, ())))
+            outcome = self._channel.submit(out)
         except Exception as error:  # noqa: BLE001 - keeps the message moving: bytes may have left, so it is unknown
             cause = type(error).__name__  # its text may hold what must not be logged
             self._log.warning("submit raised", action="submit", channel=self._channel.name, cause=cause)
-            self._end(claimed, node_id, began, Unknown("raised", repr(error)))
+            self._end(claimed, Unknown("raised", repr(error)))
             return
         if outcome.done():
-            self._end(claimed, node_id, began, outcome.result())
+            self._end(claimed, outcome.result())
         else:
-            outcome.add_done_callback(partial(self._answered, claimed, node_id, began))
+            outcome.add_done_callback(partial(self._answered, claimed))
 
-    def _answered(
-        self, claimed: Claimed, node_id: int, began: float, outcome: asyncio.Future[Outcome]
-    ) -> None:
+    def _answered(self, claimed: Claimed, outcome: asyncio.Future[Outcome]) -> None:
         if outcome.cancelled():  # the process ends, and the sweep will see to it
             self._close(claimed)
             return
         try:
             failpoint.hit("S10")
-            self._end(claimed, node_id, began, outcome.result())
+            self._end(claimed, outcome.result())
         except Exception as error:  # noqa: BLE001 - as above
-            self._end(claimed, node_id, began, Unknown("raised", repr(error)))
+            self._end(claimed, Unknown("raised", repr(error)))
 
-    def _end(self, claimed: Claimed, node_id: int, began: float, outcome: Outcome) -> None:
+    def _end(self, claimed: Claimed, outcome: Outcome) -> None:
         self._close(claimed)
-        if isinstance(outcome, Refused):
+        if isinstance(outcome, Accepted):
+            if claimed.began >= self._paused_until:
+                self._pause_s = _PAUSE_S[0]
+            if claimed.made == 1 and self._channel.traits.receipts != "none":
+                self._take(claimed, outcome)
+                return
+        elif isinstance(outcome, Refused):
             ruling = state.RULINGS[outcome.reason]
             if ruling.pauses and not outcome.single:
-                self._pause(outcome.reason, outcome.retry_after_s or ruling.pause_s, began)
-        elif isinstance(outcome, Accepted) and began >= self._paused_until:
-            self._pause_s = _PAUSE_S[0]
-        if isinstance(outcome, Unknown):
+                self._pause(outcome.reason, outcome.retry_after_s or ruling.pause_s, claimed.began)
+        else:
             if len(self._doubtful) >= _MOST_DOUBTFUL:
                 del self._doubtful[next(iter(self._doubtful))]
-            self._doubtful[claimed.message, claimed.attempt] = claimed, node_id
-        self._put(claimed, node_id, outcome, self._now())
+            self._doubtful[claimed.message, claimed.attempt] = claimed
+        self._put(claimed, self._result(claimed, outcome))
 
     def _close(self, claimed: Claimed) -> None:
-        self._attempts.pop((claimed.message, claimed.attempt), None)
-        if not self._attempts:
+        if not claimed.answered:
+            claimed.answered = True
+            self._unanswered -= 1
+        if not self._unanswered:
             self._none_open.set()
 
-    def _put(self, claimed: Claimed, node_id: int, outcome: Outcome, now: datetime) -> None:
-        result = result_of(claimed, outcome, self._channel, self._next_pool(claimed.pool), now)
-        self._recorder.put(result, node_id, partial(self._recorded, claimed))
+    def _take(self, claimed: Claimed, accepted: Accepted) -> None:
+        """Nearly every message ends so: of its outcome only two names are kept."""
+        if accepted.references:
+            claimed.reference = accepted.references[0]
+            claimed.key = accepted.keys[0] if accepted.keys else claimed.reference
+        self._recorder.put(claimed, self._recorded)
+        self._unblock()
+        self._outcomes["sent"] += 1
+
+    def _result(self, claimed: Claimed, outcome: Outcome) -> Result:
+        return result_of(claimed, outcome, self._channel, self._next_pool(claimed.pool), self._now())
+
+    def _put(self, claimed: Claimed, result: Result) -> None:
+        self._recorder.put(claimed, self._recorded, result)
         self._unblock()
         self._outcomes[result.event] += 1
 
-    def _recorded(self, claimed: Claimed) -> None:
-        self._unrecorded -= claimed.made
-        self._open.pop((claimed.message, claimed.attempt), None)
+    def _recorded(self, ended: Sequence[Claimed]) -> None:
+        for claimed in ended:
+            self._unrecorded -= claimed.made
+            self._open.pop((claimed.message, claimed.attempt), None)
         self._unblock()
 
     def settle(self, message: int, attempt: int, part: int, outcome: Outcome) -> None:
         """A part's end before its message's; part 0: the late end of a message of several parts."""
         doubtful = self._doubtful.get((message, attempt))
-        claimed = self._attempts.get((message, attempt)) or (doubtful and doubtful[0])
+        claimed = self._open.get((message, attempt))
+        if claimed is None or claimed.answered:
+            claimed = doubtful
         node_id = self._node_id()
         if claimed is None or node_id is None:
             return
@@ -471,16 +541,18 @@ class Pump:
             self._recorder.settle(taken, node_id)
         elif doubtful and not isinstance(outcome, Unknown):
             del self._doubtful[message, attempt]
-            self._late(*doubtful, outcome)
+            self._late(doubtful, outcome)
 
-    def _late(self, claimed: Claimed, node_id: int, outcome: Outcome) -> None:
-        now = self._now()
-        result = result_of(claimed, outcome, self._channel, self._next_pool(claimed.pool), now)
+    def _late(self, claimed: Claimed, outcome: Outcome) -> None:
+        result = self._result(claimed, outcome)
         result.late = True
         if result.again is None and result.status is None:
             result.look = claimed.expires_at + GRACE
-        self._recorder.put(result, node_id, self._unblock)
+        self._recorder.put(claimed, self._late_recorded, result)
         self._outcomes["late"] += 1
+
+    def _late_recorded(self, _: Sequence[Claimed]) -> None:
+        self._unblock()
 
     @staticmethod
     def _forbidden(claimed: Claimed, now: datetime) -> Refused | None:
@@ -500,7 +572,7 @@ class Pump:
             return
         pause_s = pause_s or self._pause_s * (1 + _JITTER * (2 * self._random() - 1))
         self._pause_s = min(self._pause_s * 2, _PAUSE_S[1])
-        self._paused_at = asyncio.get_running_loop().time()
+        self._paused_at = self._clock()
         self._paused_until = self._paused_at + pause_s
         until = self._now() + timedelta(seconds=pause_s)
         self._pause_told = Health(state.RULINGS[reason].pauses, str(reason), until)

@@ -1,10 +1,12 @@
 """Attempts: claimed and marked started, then recorded, each in one statement for a batch (design §6)."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
+from types import MappingProxyType
 from typing import Final, NamedTuple
 
 from msgspec import Struct
+from psycopg.errors import UniqueViolation
 
 from speedsms.gateway.store.columns import column, each, sparse, tame
 from speedsms.gateway.store.db import Connection, Lock, fetch, within
@@ -13,8 +15,12 @@ GRACE: Final = timedelta(minutes=10)  # after its life a message waits this long
 ORPHAN_LIFE: Final = timedelta(hours=72)  # SM-33: so long after its life a message is still looked for
 
 
-class Claimed(NamedTuple):
-    """A started attempt: the row in `flight` is committed, no byte has left. due: its place in the queue."""
+class Claimed(Struct):
+    """A started attempt: the row in `flight` is committed, no byte has left. due: its place in the queue.
+
+    What dispatch notes of it: made, the parts that the channel makes of it; began, when it was handed over;
+    answered; key and reference, what the peer calls it that has taken it.
+    """
 
     message: int
     attempt: int
@@ -25,48 +31,50 @@ class Claimed(NamedTuple):
     due: datetime
     expires_at: datetime
     number: int
-    carrier: int
     price_vnd: int
-    kind: str
-    sms_type: int
     sender: str
     content: str
     encoding: str
-    parts: int
+    parts: int  # as it was billed; the channel may cut otherwise
     test: bool
     opted_out: bool
     ended: bool  # a late report ended it while it waited for another attempt
     moved: bool  # it is no longer in the pool that it was accepted for
-    made: int  # parts that the channel makes of it, which may cut otherwise than it was billed
+    made: int = 0
+    node_id: int = 0
+    began: float = 0.0
+    answered: bool = False
+    key: str = ""
+    reference: str = ""
 
 
-# Lanes are taken in the order given, each by its own index range, so an OTP never waits behind bulk. Rows are
-# deleted by their place in the table: no second index has to be kept. The claim holds its node's row, so that
-# nobody buries the node meanwhile; one that is buried already claims nothing, or nobody would sweep after it.
-_CLAIM: Final = """
+# Each range, a lane of a pool, is a piece of one index, so an OTP never waits behind bulk. Rows are deleted
+# by their place in the table: no second index has to be kept. The claim holds its node's row, so that nobody
+# buries the node meanwhile; one that is buried already claims nothing, or nobody would sweep after it.
+_CLAIM: Final = f"""
 WITH alive AS MATERIALIZED (SELECT id FROM node WHERE id = %(node)s FOR KEY SHARE),
-c AS MATERIALIZED (
-    SELECT r.place
-    FROM alive
-    CROSS JOIN unnest(%(lanes)s::smallint[], %(mosts)s::int[]) WITH ORDINALITY AS l(lane, most, rank)
-    CROSS JOIN unnest(%(pools)s::smallint[]) AS p(pool)
-    CROSS JOIN LATERAL (
-        SELECT ctid AS place FROM ready
-        WHERE ready.pool = p.pool AND ready.lane = l.lane AND due <= %(at)s
-        ORDER BY due LIMIT l.most FOR UPDATE SKIP LOCKED) r
-    LIMIT %(most)s),
-d AS (DELETE FROM ready WHERE ctid = ANY(ARRAY(SELECT place FROM c)) RETURNING *),
+d AS (
+    DELETE FROM ready WHERE ctid = ANY(ARRAY(
+        SELECT r.place
+        FROM alive
+        CROSS JOIN unnest({each("lane", "smallint")}, {each("pool", "smallint")}, {each("limit", "int")},
+            {each("since", "timestamptz")}) AS l(lane, pool, most, since)
+        CROSS JOIN LATERAL (
+            SELECT ctid AS place FROM ready
+            WHERE ready.pool = l.pool AND ready.lane = l.lane AND due BETWEEN l.since AND %(at)s
+            ORDER BY due LIMIT l.most FOR UPDATE SKIP LOCKED) r
+        LIMIT %(most)s))
+    RETURNING *),
 f AS (
     INSERT INTO flight SELECT message, attempt + 1, tries, account_id, %(channel)s, %(node)s, lane, pool,
         %(at)s, expires_at, expires_at + %(grace)s FROM d)
 SELECT d.message, d.attempt + 1, d.tries, d.account_id, d.lane, d.pool, d.due, d.expires_at, m.number,
-    m.carrier, m.price_vnd,
-    q.kind, q.sms_type, q.sender, q.content, q.encoding, q.parts, q.test,
+    m.price_vnd, q.sender, q.content, q.encoding, q.parts, q.test,
     q.sms_type = 1 AND EXISTS (SELECT FROM suppression s WHERE s.account_id = d.account_id
         AND s.number = m.number),
     d.attempt > 0 AND EXISTS (
         SELECT FROM final n WHERE n.account_id = d.account_id AND n.message = d.message),
-    d.pool <> m.pool, q.parts
+    d.pool <> m.pool
 FROM d
 JOIN message m ON m.account_id = d.account_id AND m.id = d.message
 JOIN request q ON q.tran_id = tran_id_of(d.message >> 7) AND q.id = d.message >> 7
@@ -81,18 +89,23 @@ async def claim(
     pools: Sequence[int],
     lanes: Sequence[tuple[int, int]],
     at: datetime,
+    since: Mapping[tuple[int, int], datetime] = MappingProxyType({}),
 ) -> list[Claimed]:
     """Take what may start now and mark it started. On a `hot` connection (DB-4).
 
-    lanes: (lane, at most so many of it), most urgent first; the first says how many in all.
+    lanes: (lane, at most so many of it), most urgent first; the first says how many in all. since: by lane
+    and pool, what was due before is not looked at: entries of what was claimed stay in the index until the
+    next vacuum, and each claim would walk over all of them.
     """
+    ranges = [(lane, pool, most) for lane, most in lanes for pool in pools]
     rows = await fetch(
         connection,
         _CLAIM,
         {
-            "lanes": [lane for lane, _ in lanes],
-            "mosts": [most for _, most in lanes],
-            "pools": pools,
+            "lane": column(lane for lane, _, _ in ranges),
+            "pool": column(pool for _, pool, _ in ranges),
+            "limit": column(most for _, _, most in ranges),
+            "since": column(since.get((lane, pool), "-infinity") for lane, pool, _ in ranges),
             "most": lanes[0][1],
             "at": at,
             "channel": channel_id,
@@ -100,7 +113,7 @@ async def claim(
             "grace": GRACE,
         },
     )
-    return [Claimed._make(row) for row in rows]
+    return [Claimed(*row) for row in rows]
 
 
 # A claim's time is its name: a node makes no two at one moment.
@@ -150,9 +163,9 @@ class Result(Struct):
 
 
 # Only the node that started an attempt may write its outcome: a process that lost its lease finds no row of
-# its own in `flight` and changes nothing (CH-9). Most batches hold nothing but accepted messages; the parts
-# of the statement that requeue, give money back, look again or name references are put in where they are
-# needed, because every part costs its start-up on each batch.
+# its own in `flight` and changes nothing (CH-9). The parts of the statement that requeue, give money back,
+# look again or name references are put in where they are needed, because every part costs its start-up on
+# each batch.
 _OUTCOMES: Final = f"""
 WITH x AS MATERIALIZED (
     SELECT message, attempt, account_id, price_vnd, event, coalesce(detail, '') AS detail, post, void,
@@ -165,16 +178,6 @@ WITH x AS MATERIALIZED (
         {each("test", "bool")}, {each("parts", "smallint")})
     AS x(message, attempt, account_id, price_vnd, event, detail, post, void, status, cause, again, pool,
         tries, repeat, look, test, parts)),
-"""
-# Nearly every batch under load is this: one part each, taken by the peer. Half of the columns say it all.
-_TAKEN: Final = f"""
-WITH x AS MATERIALIZED (
-    SELECT message, attempt, account_id, price_vnd, 'sent' AS event, '' AS detail, true AS post,
-        false AS void, test, number, key, reference
-    FROM unnest({each("message", "bigint")}, {each("attempt", "smallint")}, {each("account", "int")},
-        {each("price", "int")}, {each("test", "bool")}, {each("number", "bigint")}, {each("key", "text")},
-        {each("reference", "text")})
-    AS x(message, attempt, account_id, price_vnd, test, number, key, reference)),
 """
 _FLIGHT: Final = "f.channel_id, f.lane, f.started_at, f.expires_at"
 _GONE: Final = f"""
@@ -254,15 +257,8 @@ _REFERENCES: Final = f""",
 into_reference AS ({_INTO_REFERENCE}
     SELECT o.message, r.number, o.expires_at + %(orphan)s, o.channel_id, o.account_id, o.attempt, r.part,
         r.parts, o.test, coalesce(r.key, ''), coalesce(r.reference, '')
-    FROM {{}})
-"""
-_OF_PARTS: Final = f"""
-{_NAMED} JOIN o ON o.message = r.message AND o.attempt = r.attempt
-ON CONFLICT (message, attempt, part) WHERE parts > 1 DO NOTHING
-"""
-_OF_ONE_PART: Final = """
-o CROSS JOIN LATERAL (
-    SELECT o.number, 1, 1, o.key, o.reference WHERE o.key IS NOT NULL) r(number, part, parts, key, reference)
+    FROM {_NAMED} JOIN o ON o.message = r.message AND o.attempt = r.attempt
+    ON CONFLICT (message, attempt, part) WHERE parts > 1 DO NOTHING)
 """
 # Every part of an unknown attempt that the peer has not named may be what an unmatched receipt is about.
 _DOUBT: Final = """,
@@ -283,35 +279,6 @@ cleared AS (
     DELETE FROM doubt d USING o
     WHERE d.message = o.message AND d.attempt = o.attempt AND o.event <> 'unknown')
 """
-
-
-_RECORD_TAKEN: Final = f"{_TAKEN}{_STAYS}{_EVENTS}{_REFERENCES.format(_OF_ONE_PART)}SELECT count(*) FROM o"
-
-
-def _only_taken(results: Sequence[Result]) -> bool:
-    return all(
-        r.post
-        and r.status is None
-        and r.look is None
-        and r.parts == 1
-        and len(r.references) < 2
-        and not r.late
-        for r in results
-    )
-
-
-def _taken_columns(results: Sequence[Result]) -> dict[str, object]:
-    references = [r.references[0] if r.references else (1, None, None) for r in results]
-    return {
-        "message": column(r.message for r in results),
-        "attempt": column(r.attempt for r in results),
-        "account": column(r.account_id for r in results),
-        "price": column(r.price_vnd for r in results),
-        "test": column(r.test for r in results),
-        "number": column(r.number for r in results),
-        "key": sparse(key and tame(key) for _, key, _ in references),
-        "reference": sparse(name and tame(name) for _, _, name in references),
-    }
 
 
 def _columns(results: Sequence[Result]) -> dict[str, object]:
@@ -353,7 +320,7 @@ def _record_statement(results: Sequence[Result]) -> str:
             _ENDED if rung else "",
             _AGAIN if again else "",
             _BACK if any(r.void for r in results) else "",
-            _REFERENCES.format(_OF_PARTS) if any(r.references for r in results) else "",
+            _REFERENCES if any(r.references for r in results) else "",
             _DOUBT if any(r.event == "unknown" for r in results) else "",
             _CLEAR if any(r.late for r in results) else "",
             "SELECT count(*), (SELECT count(*) FROM rung) FROM o" if rung else "SELECT count(*) FROM o",
@@ -366,15 +333,92 @@ async def record(connection: Connection, results: Sequence[Result], node_id: int
 
     Node 0 is the sweep, which may touch what any node started.
     """
-    if _only_taken(results):
-        sql, params = _RECORD_TAKEN, _taken_columns(results)
-    else:
-        sql, params = _record_statement(results), _columns(results)
+    sql, params = _record_statement(results), _columns(results)
     if "r_message" in sql:
         params |= _named(results)
     params |= {"at": at, "node": node_id, "orphan": ORPHAN_LIFE}
     rows = await fetch(connection, sql, params)
     return int(rows[0][0])
+
+
+# Nearly all traffic is this: one part, taken by the peer. Half of the columns say it all, and looking for a
+# transfer that is there already would be an eighth of the cost.
+_RECORD_TAKEN: Final = f"""
+WITH o AS MATERIALIZED (
+    SELECT x.*, f.channel_id, f.started_at, f.expires_at
+    FROM unnest({each("message", "bigint")}, {each("attempt", "smallint")}, {each("account", "int")},
+        {each("price", "int")}, {each("test", "bool")}, {each("number", "bigint")}, {each("key", "text")},
+        {each("reference", "text")})
+    AS x(message, attempt, account_id, price_vnd, test, number, key, reference)
+    JOIN flight f ON f.message = x.message AND f.attempt = x.attempt AND f.node_id = %(node)s),
+into_event AS (
+    INSERT INTO event SELECT account_id, message, %(at)s, 'sent', attempt, channel_id, NULL, started_at, ''
+        FROM o),
+moved AS (
+    INSERT INTO transfer SELECT account_id, message, 1, 3, 3, 4, price_vnd, %(at)s FROM o WHERE NOT test),
+into_reference AS ({_INTO_REFERENCE}
+    SELECT message, number, expires_at + %(orphan)s, channel_id, account_id, attempt, 1, 1, test, key,
+        coalesce(reference, '')
+    FROM o WHERE key IS NOT NULL)
+SELECT count(*) FROM o
+"""
+
+
+async def record_taken(connection: Connection, taken: Sequence[Claimed], node_id: int, at: datetime) -> int:
+    """Write down messages of one part that the peer has taken; how many `node_id` had still in flight."""
+    params = {
+        "message": column([c.message for c in taken]),
+        "attempt": column([c.attempt for c in taken]),
+        "account": column([c.account_id for c in taken]),
+        "price": column([c.price_vnd for c in taken]),
+        "test": column([c.test for c in taken]),
+        "number": column([c.number for c in taken]),
+        "key": column([tame(c.key) for c in taken]),
+        "reference": column([tame(c.reference) for c in taken]),
+        "at": at,
+        "node": node_id,
+        "orphan": ORPHAN_LIFE,
+    }
+    try:
+        rows = await fetch(connection, _RECORD_TAKEN, params)
+    except UniqueViolation:  # a report was quicker
+        return await record(connection, [sent(c) for c in taken], node_id, at)
+    return int(rows[0][0])
+
+
+_WRITTEN: Final = """
+SELECT EXISTS (
+    SELECT FROM unnest(%(account)s::int[], %(message)s::bigint[], %(attempt)s::smallint[])
+        AS x(account_id, message, attempt)
+    JOIN event e USING (account_id, message, attempt) WHERE e.at = %(at)s)
+"""
+
+
+async def written(connection: Connection, claimed: Sequence[Claimed], at: datetime) -> bool:
+    """Whether a batch that was to be recorded at that moment was; it is as a whole, or not at all."""
+    params = {
+        "account": [c.account_id for c in claimed],
+        "message": [c.message for c in claimed],
+        "attempt": [c.attempt for c in claimed],
+        "at": at,
+    }
+    return bool((await fetch(connection, _WRITTEN, params))[0][0])
+
+
+def sent(c: Claimed) -> Result:
+    """What is written down of an attempt that the peer has taken; an empty reference finds nothing."""
+    return Result(
+        c.message,
+        c.attempt,
+        c.account_id,
+        c.price_vnd,
+        event="sent",
+        post=True,
+        test=c.test,
+        number=c.number,
+        parts=c.made,
+        references=((1, c.key, c.reference),) if c.key else (),
+    )
 
 
 class Taken(NamedTuple):
