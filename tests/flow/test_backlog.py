@@ -7,11 +7,15 @@ import pytest
 from speedsms.gateway.store import attempts, messages, reports
 from speedsms.gateway.store.db import fetch
 from speedsms.gateway.store.nodes import LEASE_S
+from speedsms.gateway.store.receipts import Receipt
 
 pytestmark = pytest.mark.anyio
 
 BACKLOG = 300_000
-_ENTRIES = "SELECT sum(idx_tup_read)::bigint FROM pg_stat_user_indexes WHERE relname LIKE 'reference%'"
+_ENTRIES = (
+    "SELECT sum(idx_tup_read)::bigint FROM pg_stat_user_indexes"
+    " WHERE relname LIKE ANY('{reference%,flight%,event%}')"
+)
 _READ = "SELECT seq_tup_read FROM pg_stat_user_tables WHERE relname = 'ready'"
 
 
@@ -60,25 +64,30 @@ async def test_claim_planned_on_an_empty_queue_never_walks_a_full_one(db):
     await session.close()
 
 
+@pytest.mark.parametrize("in_flight", [True, False])
 @pytest.mark.parametrize("first", [0, 300])
-async def test_a_receipt_planned_for_few_references_reads_no_other(db, first):
+async def test_a_receipt_planned_for_few_references_reads_no_other(db, first, in_flight):
     """Prepared when a channel has sent little or nothing, then 20,000 more: each receipt reads its own."""
     now = datetime.now(UTC)
 
     async def refer(start, count):
         await db.execute(
-            "INSERT INTO reference SELECT %(first)s + n, 84912345678, %(now)s + interval '1 day',"
+            "WITH r AS (INSERT INTO reference SELECT %(first)s + n, 84912345678, %(now)s + interval '1 day',"
             " 1, 1, 1, 1, 1, true, 'r' || n, 'r' || n"
-            " FROM generate_series(%(start)s, %(start)s + %(count)s - 1) n",
+            " FROM generate_series(%(start)s, %(start)s + %(count)s - 1) n RETURNING message),"
+            " f AS (INSERT INTO flight SELECT message, 1, 0, 1, 1, 1, 2, 1, %(now)s, %(now)s, %(now)s FROM r"
+            " WHERE %(in_flight)s)"
+            " INSERT INTO event SELECT 1, message, %(now)s, 'sent', 1, 1, NULL, %(now)s, '' FROM r",
             first=messages.request_id(1, now) << 7,
             now=now,
             start=start,
             count=count,
+            in_flight=in_flight,
         )
 
     def receipts(start, count):
         return [
-            reports.Receipt(
+            Receipt(
                 1, f"r{n}", (f"r{n}", f"x{n}"), 84912345678, None, 0, 1, 1, False, 0, "", b"", None, now, now
             )
             for n in range(start, start + count)

@@ -11,7 +11,7 @@ from speedsms.gateway.metrics import Metrics
 from speedsms.gateway.rules.pace import rest_s
 from speedsms.gateway.store import reports
 from speedsms.gateway.store.db import Database, persist
-from speedsms.gateway.store.reports import Receipt
+from speedsms.gateway.store.receipts import Receipt
 
 BATCH: Final = 500
 _POLL_S: Final = 1.0

@@ -11,34 +11,11 @@ from speedsms.gateway.store.attempts import GRACE
 from speedsms.gateway.store.columns import column, each, sparse, tame
 from speedsms.gateway.store.db import Connection, Database, fetch, within
 from speedsms.gateway.store.messages import request_id
+from speedsms.gateway.store.receipts import Receipt, end, is_plain, keys_of
 
 _REFERENCE_LIFE: Final = timedelta(days=10)  # older ones are dropped with their week
 _TOMORROW: Final = timedelta(days=1)
 _ANSWER_S: Final = 70.0  # a submit is answered, or has timed out, within a minute (channels §3.2)
-
-
-class Receipt(Struct, frozen=True):
-    """One report of one part, from channel `channel_id`. It names its message itself, or by one of its keys.
-
-    number: whom it is about, None if it does not say. whole: it stands for all parts of its message. due: not
-    to be looked at before.
-    """
-
-    channel_id: int
-    reference: str
-    keys: tuple[str, ...]
-    number: int | None
-    message: int | None
-    attempt: int
-    part: int
-    parts: int
-    whole: bool
-    status: int | None
-    cause: str
-    raw: bytes
-    peer_time: datetime | None
-    received_at: datetime
-    due: datetime
 
 
 _FROM_PEERS: Final = f"""
@@ -257,7 +234,7 @@ class Applied(Struct, frozen=True):
     ended: int
     parked: int
     next_due: datetime | None
-    matched: tuple[tuple[Receipt, int], ...] = ()
+    matched: Sequence[tuple[Receipt, int]] = ()
     found: Counter[int] = field(default_factory=Counter)
     strays: Counter[int] = field(default_factory=Counter)
 
@@ -269,10 +246,6 @@ _OFF: Final = ("enable_nestloop", "enable_bitmapscan")
 async def connect(db: Database) -> Connection:
     """A connection for `apply` and `apply_parked`."""
     return await db.connect(hot=True, off=_OFF)
-
-
-def _keys(receipt: Receipt) -> str:
-    return "\x1e".join(map(tame, receipt.keys or (receipt.reference,)))
 
 
 def _window(at: datetime, slow: Sequence[tuple[int, int]]) -> dict[str, object]:
@@ -292,43 +265,62 @@ async def apply(
 ) -> Applied:
     """Store and apply receipts; after it returns the peer may be answered.
 
+    Each receipt is applied in one commit, not all of them: what dies between two is told again, and absorbed.
+
     slow: (channel, number) of messages that have waited for their answer for longer than a first look.
     """
     now = [r for r in receipts if r.due <= at]
-    parked = [r for r in receipts if r.due > at]
-    ended, matched = 0, tuple[tuple[Receipt, int], ...]()
-    found = Counter(r.channel_id for r in now)
-    if now:
-        params = _window(at, slow) | {
-            "channel": column(r.channel_id for r in now),
-            "keys": column(map(_keys, now)),
-            "number": sparse(r.number for r in now),
-            "message": sparse(r.message for r in now),
-            "attempt": column(r.attempt for r in now),
-            "part": column(r.part for r in now),
-            "parts": column(r.parts for r in now),
-            "whole": column(r.whole for r in now),
-            "status": sparse(r.status for r in now),
-            "cause": column(tame(r.cause) for r in now),
-            "peer_time": sparse(r.peer_time for r in now),
-            "received": column(r.received_at for r in now),
-        }
-        ((_, ended, unmatched, _, rules),) = await fetch(connection, _APPLY_NEW, params)
-        early = [now[n - 1] for n in unmatched]
-        found.subtract(r.channel_id for r in early)
-        parked += early
-        matched = tuple((now[n // 8 - 1], n % 8 - 1) for n in rules)
-    return Applied(len(receipts), ended, len(parked), await _park(connection, parked, at), matched, found)
+    window = _window(at, slow)
+    plain = [r for r in now if is_plain(r)]
+    left, rules = await end(connection, plain, window) if plain else ([], [])
+    rest = [plain[n - 1] for n in left] + [r for r in now if not is_plain(r)]
+    early, ended, more = await _weigh(connection, rest, window) if rest else ([], 0, [])
+    parked = early + [r for r in receipts if r.due > at]
+    found = Counter([r.channel_id for r in now])
+    found.subtract([r.channel_id for r in early])
+    return Applied(
+        len(receipts),
+        len(plain) - len(left) + ended,
+        len(parked),
+        await _park(connection, parked, at) if parked else None,
+        _by_key(plain, rules) + _by_key(rest, more),
+        found,
+    )
+
+
+def _by_key(receipts: Sequence[Receipt], rules: Sequence[int]) -> list[tuple[Receipt, int]]:
+    """rules: 8 × place + rule, both from 1."""
+    return [(receipts[n // 8 - 1], n % 8 - 1) for n in rules]
+
+
+async def _weigh(
+    connection: Connection, receipts: Sequence[Receipt], window: dict[str, object]
+) -> tuple[list[Receipt], int, list[int]]:
+    """Apply receipts of any kind: those that find nothing yet, messages ended, 8 × place + rule."""
+    params = window | {
+        "channel": column(r.channel_id for r in receipts),
+        "keys": column(map(keys_of, receipts)),
+        "number": sparse(r.number for r in receipts),
+        "message": sparse(r.message for r in receipts),
+        "attempt": column(r.attempt for r in receipts),
+        "part": column(r.part for r in receipts),
+        "parts": column(r.parts for r in receipts),
+        "whole": column(r.whole for r in receipts),
+        "status": sparse(r.status for r in receipts),
+        "cause": column(tame(r.cause) for r in receipts),
+        "peer_time": sparse(r.peer_time for r in receipts),
+        "received": column(r.received_at for r in receipts),
+    }
+    ((_, ended, unmatched, _, rules),) = await fetch(connection, _APPLY_NEW, params)
+    return [receipts[n - 1] for n in unmatched], ended, rules
 
 
 async def _park(connection: Connection, receipts: Sequence[Receipt], at: datetime) -> datetime | None:
-    if not receipts:
-        return None
     params: dict[str, object] = {
         "at": at,
         "channel": [r.channel_id for r in receipts],
         "reference": [tame(r.reference) for r in receipts],
-        "keys": list(map(_keys, receipts)),
+        "keys": list(map(keys_of, receipts)),
         "number": [r.number for r in receipts],
         "message": [r.message for r in receipts],
         "attempt": [r.attempt for r in receipts],

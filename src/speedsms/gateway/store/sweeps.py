@@ -8,7 +8,7 @@ from typing import Final
 from speedsms.gateway.store.attempts import GRACE, ORPHAN_LIFE
 from speedsms.gateway.store.db import Connection, Database, Lock, fetch
 from speedsms.gateway.store.nodes import LEASE_S, QUIET_S, session_name
-from speedsms.gateway.store.reports import Receipt
+from speedsms.gateway.store.receipts import Receipt
 
 SWEEPER: Final = 0  # the node id under which the sweep records
 
