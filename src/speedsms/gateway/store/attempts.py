@@ -40,6 +40,7 @@ class Claimed(Struct):
     opted_out: bool
     ended: bool  # a late report ended it while it waited for another attempt
     moved: bool  # it is no longer in the pool that it was accepted for
+    request_reference: str  # the customer's own, "" for none
     made: int = 0
     node_id: int = 0
     began: float = 0.0
@@ -74,7 +75,7 @@ SELECT d.message, d.attempt + 1, d.tries, d.account_id, d.lane, d.pool, d.due, d
         AND s.number = m.number),
     d.attempt > 0 AND EXISTS (
         SELECT FROM final n WHERE n.account_id = d.account_id AND n.message = d.message),
-    d.pool <> m.pool
+    d.pool <> m.pool, coalesce(q.reference, '')
 FROM d
 JOIN message m ON m.account_id = d.account_id AND m.id = d.message
 JOIN request q ON q.tran_id = tran_id_of(d.message >> 7) AND q.id = d.message >> 7
@@ -348,17 +349,18 @@ WITH o AS MATERIALIZED (
     SELECT x.*, f.channel_id, f.started_at, f.expires_at
     FROM unnest({each("message", "bigint")}, {each("attempt", "smallint")}, {each("account", "int")},
         {each("price", "int")}, {each("test", "bool")}, {each("number", "bigint")}, {each("key", "text")},
-        {each("reference", "text")})
-    AS x(message, attempt, account_id, price_vnd, test, number, key, reference)
+        {each("reference", "text")}, {each("request_reference", "text")})
+    AS x(message, attempt, account_id, price_vnd, test, number, key, reference, request_reference)
     JOIN flight f ON f.message = x.message AND f.attempt = x.attempt AND f.node_id = %(node)s),
 into_event AS (
     INSERT INTO event SELECT account_id, message, %(at)s, 'sent', attempt, channel_id, NULL, started_at, ''
         FROM o),
 moved AS (
     INSERT INTO transfer SELECT account_id, message, 1, 3, 3, 4, price_vnd, %(at)s FROM o WHERE NOT test),
-into_reference AS ({_INTO_REFERENCE}
+into_reference AS (
+    INSERT INTO reference
     SELECT message, number, expires_at + %(orphan)s, channel_id, account_id, attempt, 1, 1, test, key,
-        coalesce(reference, '')
+        coalesce(reference, ''), coalesce(request_reference, '')
     FROM o WHERE key IS NOT NULL)
 SELECT count(*) FROM o
 """
@@ -375,6 +377,7 @@ async def record_taken(connection: Connection, taken: Sequence[Claimed], node_id
         "number": column([c.number for c in taken]),
         "key": column([tame(c.key) for c in taken]),
         "reference": column([tame(c.reference) for c in taken]),
+        "request_reference": column([c.request_reference for c in taken]),
         "at": at,
         "node": node_id,
         "orphan": ORPHAN_LIFE,

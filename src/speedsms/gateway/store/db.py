@@ -84,7 +84,8 @@ async def fetch(connection: Connection, sql: str, params: dict[str, Any] | None 
     for attempt in range(RETRIES + 1):
         try:
             cursor = await connection.execute(sql, params, binary=True)
-            return await cursor.fetchall() if cursor.description else []
+            # Not `description`, which describes each column.
+            return await cursor.fetchall() if cursor.pgresult and cursor.pgresult.nfields else []
         except _RETRY as error:
             # Inside a transaction the whole of it has to begin again, which is its owner's matter.
             if attempt == RETRIES or connection.info.transaction_status != TransactionStatus.IDLE:

@@ -69,13 +69,13 @@ WITH x AS MATERIALIZED (
         {each("status", "smallint")}, {each("cause", "text")}, {each("event_id", "uuid")}) WITH ORDINALITY
     AS x(channel_id, keys, number, status, cause, event_id, n)),
 named AS MATERIALIZED (
-    SELECT x.n, x.status, x.cause, x.event_id, r.* FROM x CROSS JOIN LATERAL (
+    SELECT x.n, x.number, x.status, x.cause, x.event_id, r.* FROM x CROSS JOIN LATERAL (
         SELECT k.rule, c.*
         FROM (SELECT unnest(x.keys) AS key, generate_subscripts(x.keys, 1) AS rule) k CROSS JOIN LATERAL (
             SELECT count(*) AS found, min(message) AS message, min(account_id) AS account_id,
-                min(parts) AS parts
+                min(parts) AS parts, min(request_reference) AS request_reference
             FROM (
-                SELECT message, account_id, parts FROM reference
+                SELECT message, account_id, parts, request_reference FROM reference
                 WHERE reference.channel_id = x.channel_id AND reference.key = k.key AND k.key <> ''
                     AND reference.number = x.number
                     AND message BETWEEN %(oldest)s AND %(newest)s AND until > %(at)s LIMIT 2) r
@@ -101,10 +101,11 @@ hooks AS MATERIALIZED (
     WHERE p.account_id = ANY(ARRAY(SELECT DISTINCT account_id FROM done)) AND event = 'report' AND enabled),
 into_outbox AS (
     INSERT INTO outbox (endpoint_id, due, account_id, event_id, kind, subject, status, sequence, phone_form,
-        created_at)
+        created_at, number, reference)
     SELECT hooks.id, %(at)s, done.account_id, done.event_id, 'report', done.message, done.status, 1 + (
         SELECT count(*) FROM event e WHERE e.account_id = done.account_id AND e.message = done.message
-            AND e.message BETWEEN %(oldest)s AND %(newest)s AND e.kind = 'temporary'), hooks.form, %(at)s
+            AND e.message BETWEEN %(oldest)s AND %(newest)s AND e.kind = 'temporary'), hooks.form, %(at)s,
+        done.number, done.request_reference
     FROM done JOIN hooks ON hooks.account_id = done.account_id
     RETURNING 1)
 SELECT ARRAY(SELECT n FROM x WHERE n NOT IN (SELECT n FROM done)),

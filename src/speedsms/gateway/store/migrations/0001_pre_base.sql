@@ -195,6 +195,8 @@ CREATE TABLE event (
     detail     text
 ) PARTITION BY RANGE (message);
 CREATE INDEX ON event (account_id, message);
+-- Reports count how many temporary ones there were, and nearly always there was none.
+CREATE INDEX ON event (account_id, message) WHERE kind = 'temporary';
 
 CREATE TABLE final (
     account_id integer NOT NULL,
@@ -277,8 +279,10 @@ CREATE TABLE reference (
     part       smallint NOT NULL,
     parts      smallint NOT NULL,
     test       boolean NOT NULL,
-    key        text NOT NULL,
-    reference  text NOT NULL
+    key        text COLLATE "C" NOT NULL,
+    reference  text NOT NULL,
+    -- The customer's own, of the message's request; '' for none, NULL where it is to be looked up.
+    request_reference text
 ) PARTITION BY RANGE (message);
 CREATE INDEX ON reference (channel_id, key);
 -- Parts are told one by one, before their message is whole (CH-4).
