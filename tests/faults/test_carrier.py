@@ -5,20 +5,17 @@ lost, the books agree, every end is told, and what a carrier got twice was unkno
 """
 
 import asyncio
-import platform
 import signal
 import ssl
 import subprocess
 import tempfile
 import time
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from carriers import FULL, PLAIN, WINDOW, World, ends, foreign_receipt, often, row, seen
-from page import publish
+from carriers import FULL, PLAIN, WINDOW, World, ends, foreign_receipt, often, row, seen, write_report
 
 from speedsms.gateway.channels.smpp.pdu import Command
 from speedsms.gateway.channels.smpp.smsc import Deliver, Play, Receipt, Rule, Script, Speech, Welcome, Wire
@@ -48,7 +45,7 @@ async def world(request, place):
     async with World(place, SEED).open() as world:
         yield world
     if FULL and request.session.testsfailed == failed:
-        write_report(world.figures)
+        write_report(world.figures, SEED)
 
 
 async def repeated(world, figures, times, fault, script=SLOW, **settings):
@@ -580,23 +577,3 @@ async def test_the_worker_is_stopped_and_resumed(world):
         await carrier.bound(binds)  # the first one has its connection again
 
     await repeated(world, figures, often(50, 1), suspend, PLAIN, rate=2)
-
-
-def write_report(figures):
-    """Their section of the page that a release publishes (invariants §15)."""
-    publish(
-        [
-            "## Carriers",
-            "",
-            f"Measured on {datetime.now(UTC):%Y-%m-%d} by `make faults`, seed {SEED}, Python",
-            f"{platform.python_version()}: a whole gateway with the channel `smpp`, window {WINDOW},",
-            "and a simulated carrier per row. After each: acknowledged messages lost 0, ledger",
-            "difference 0 đ, final messages without webhook 0. Unknown: messages whose fate nobody",
-            "knew when their link died unanswered. Twice: parts that carriers took twice. Both are at",
-            "most a window for each unclean loss of a link.",
-            "",
-            "| row | fault | times | messages | unclean losses | unknown | twice | slowest recovery |",
-            "|---|---|---|---|---|---|---|---|",
-            *map(str, figures),
-        ]
-    )
