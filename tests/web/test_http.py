@@ -46,11 +46,15 @@ class Mount(Echo):
 
 
 @asynccontextmanager
-async def server(app=None, cap=0) -> AsyncIterator[tuple[int, asyncio.Event, asyncio.Task[None]]]:
+async def server(
+    app=None, cap=0, keep_alive_s=75
+) -> AsyncIterator[tuple[int, asyncio.Event, asyncio.Task[None]]]:
     stop = asyncio.Event()
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
-        serving = asyncio.create_task(http.serve(app or Echo(), sock, stop, connections_per_address=cap))
+        serving = asyncio.create_task(
+            http.serve(app or Echo(), sock, stop, connections_per_address=cap, keep_alive_s=keep_alive_s)
+        )
         port = sock.getsockname()[1]
         try:
             while not await listening(port):
@@ -148,6 +152,18 @@ async def test_unfinished_request_is_closed(monkeypatch):
     async with server() as (port, _, _):
         for seen in await asyncio.gather(*(exchange(port, part) for part in begun)):
             assert b"200" not in seen
+
+
+@pytest.mark.parametrize(
+    "raw", [get(b"/"), b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 3000000\r\n\r\n" + b"a" * 3_000_000]
+)
+async def test_a_silent_connection_is_closed(raw):
+    """A client that asks nothing more is not kept, not even when its body outlasted the answer."""
+    async with server(keep_alive_s=0) as (port, _, _):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(raw)
+        assert (await reader.read()).startswith(b"HTTP/1.1 200 ")
+        await closed(writer)
 
 
 async def refused(port: int) -> bool:

@@ -163,8 +163,7 @@ class World:
             rate=Rate(db, lambda: self.now, lambda: 1),
             now=lambda: self.now,
             metrics=self.metrics,
-            ready=ready,
-            **options,
+            **{"ready": ready} | options,
         )
 
     def mounted(self, path: bytes) -> Any:

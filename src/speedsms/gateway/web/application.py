@@ -101,9 +101,9 @@ class Api:
     async def answer(self, request: Request) -> Answer | None:
         began = perf_counter()
         found = find(request.path)
-        if found is None and (page := await self._page(request)):
-            return _answer(page, _TEXT)
         try:
+            if found is None and (page := await self._page(request)):
+                return _answer(page, _TEXT)
             reply, rate = await self._served(request, found)
         except ConnectionReset:
             return None

@@ -171,6 +171,8 @@ class Connection(asyncio.Protocol):
         if self._receiving:
             self._receiving.end()
         self._receiving = None
+        if not self._turns:  # it was answered before its body ended
+            self._idle_since = self.loop.time()
 
     def _check_limits(self) -> None:
         if len(self._target) > MAX_TARGET:
