@@ -2,8 +2,7 @@
 
 import re
 from collections.abc import Collection
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 VIETNAM: Final = "84"
 ANY_COUNTRY: Final = "*"  # as an opened country: every code but those of _NEVER_BY_WILDCARD
@@ -65,8 +64,7 @@ _MAGIC: Final = re.compile(r"(?:(?:\+|00)?840?|0)0{7}([0-9]{2})")
 MAGIC_LAST: Final = 26
 
 
-@dataclass(frozen=True, slots=True)
-class Number:
+class Number(NamedTuple):
     """A number that can be sent to.
 
     `e164`: digits without `+`. `converted`: the entry was an old eleven-digit number.

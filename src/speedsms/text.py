@@ -4,7 +4,6 @@ The SDK previews with the very code that prices.
 """
 
 import re
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final, NamedTuple
 from unicodedata import category, normalize
@@ -73,8 +72,7 @@ class NotSendable(ValueError):  # noqa: N818  the name says what is the matter, 
         self.code_point = code_point
 
 
-@dataclass(frozen=True, slots=True)
-class Segments:
+class Segments(NamedTuple):
     """A text as it will be sent; `changed` holds the notices of the steps that changed it.
 
     Notices: `nfc`, `tidied`, `unaccented`, in this order.

@@ -1,4 +1,7 @@
-"""The server's own limits and manners, over real sockets (protocol §1.1, §1.2, stack §7)."""
+"""The server's own limits and manners, over real sockets (protocol §1.1, §1.2, stack §7).
+
+What is mounted as ASGI has the same manners as what is ours.
+"""
 
 import asyncio
 import socket
@@ -9,25 +12,49 @@ import pytest
 
 from speedsms.gateway.web import http
 from speedsms.gateway.web.asgi import read_body
+from speedsms.gateway.web.turns import Answer
 
 pytestmark = pytest.mark.anyio
 
 
-async def echo(scope, receive, send):
-    """Answers with the octets of the body, or 413."""
-    body = await read_body(dict(scope["headers"]), receive)
-    text = b"too large" if body is None else b"%d" % len(body)
-    head = [(b"content-length", b"%d" % len(text))]
-    await send({"type": "http.response.start", "status": 200, "headers": head})
-    await send({"type": "http.response.body", "body": text})
+def text_of(body):
+    return b"too large" if body is None else b"%d" % len(body)
+
+
+class Echo:
+    """Answers with the octets of the body, or that it is too large."""
+
+    def mounted(self, path):  # noqa: ARG002 - an application's signature
+        return None
+
+    async def answer(self, request):
+        text = text_of(request.body)
+        return Answer(200, b"content-length: %d\r\n" % len(text), text)
+
+
+class Mount(Echo):
+    """The same as ASGI."""
+
+    def mounted(self, path):  # noqa: ARG002 - an application's signature
+        return self.echo
+
+    async def echo(self, scope, receive, send):
+        text = text_of(await read_body(dict(scope["headers"]), receive))
+        head = [(b"content-length", b"%d" % len(text))]
+        await send({"type": "http.response.start", "status": 200, "headers": head})
+        await send({"type": "http.response.body", "body": text})
 
 
 @asynccontextmanager
-async def server(app=echo, cap=0) -> AsyncIterator[tuple[int, asyncio.Event, asyncio.Task[None]]]:
+async def server(
+    app=None, cap=0, keep_alive_s=75
+) -> AsyncIterator[tuple[int, asyncio.Event, asyncio.Task[None]]]:
     stop = asyncio.Event()
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
-        serving = asyncio.create_task(http.serve(app, sock, stop, connections_per_address=cap))
+        serving = asyncio.create_task(
+            http.serve(app or Echo(), sock, stop, connections_per_address=cap, keep_alive_s=keep_alive_s)
+        )
         port = sock.getsockname()[1]
         try:
             while not await listening(port):
@@ -38,9 +65,9 @@ async def server(app=echo, cap=0) -> AsyncIterator[tuple[int, asyncio.Event, asy
             await serving
 
 
-@pytest.fixture(scope="module")
-async def port(anyio_backend) -> AsyncIterator[int]:  # noqa: ARG001 - one loop for the module
-    async with server() as (port, _, _):
+@pytest.fixture(scope="module", params=[Echo, Mount])
+async def port(anyio_backend, request) -> AsyncIterator[int]:  # noqa: ARG001 - one loop for the module
+    async with server(request.param()) as (port, _, _):
         yield port
 
 
@@ -127,6 +154,18 @@ async def test_unfinished_request_is_closed(monkeypatch):
             assert b"200" not in seen
 
 
+@pytest.mark.parametrize(
+    "raw", [get(b"/"), b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 3000000\r\n\r\n" + b"a" * 3_000_000]
+)
+async def test_a_silent_connection_is_closed(raw):
+    """A client that asks nothing more is not kept, not even when its body outlasted the answer."""
+    async with server(keep_alive_s=0) as (port, _, _):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(raw)
+        assert (await reader.read()).startswith(b"HTTP/1.1 200 ")
+        await closed(writer)
+
+
 async def refused(port: int) -> bool:
     """Whether a new connection gets no answer."""
     try:
@@ -158,21 +197,115 @@ async def listening(port: int) -> bool:
     return True
 
 
-async def test_stop_finishes_what_runs():
+class Slow(Echo):
+    """Answers when its gate is open."""
+
+    def __init__(self):
+        self.gate, self.arrived, self.seen = asyncio.Event(), asyncio.Event(), []
+
+    async def answer(self, request):
+        self.seen.append(request.path)
+        self.arrived.set()
+        await self.gate.wait()
+        return await super().answer(request)
+
+
+class SlowMount(Mount):
+    """The same as ASGI."""
+
+    def __init__(self):
+        self.gate, self.arrived = asyncio.Event(), asyncio.Event()
+
+    async def echo(self, scope, receive, send):
+        self.arrived.set()
+        await self.gate.wait()
+        await super().echo(scope, receive, send)
+
+
+@pytest.mark.parametrize("kind", [Slow, SlowMount])
+async def test_stop_finishes_what_runs(kind):
     """After stop no connection is accepted, the running call is answered, then everything closes (PR-2)."""
-    gate, arrived = asyncio.Event(), asyncio.Event()
-
-    async def app(scope, receive, send):
-        arrived.set()
-        await gate.wait()
-        await echo(scope, receive, send)
-
+    app = kind()
     async with server(app) as (port, stop, serving):
         running = asyncio.create_task(exchange(port, get(b"/")))
-        await arrived.wait()
+        await app.arrived.wait()
         stop.set()
         while await listening(port):
             pass
-        gate.set()
+        app.gate.set()
         assert (await running).endswith(b"\r\n\r\n0")
         await serving
+
+
+async def test_head_close_and_old_clients(port):
+    """HEAD has no body; `Connection: close` and HTTP/1.0 end the connection, and say so (§1.1)."""
+    head = await exchange(port, b"HEAD / HTTP/1.1\r\nHost: x\r\n\r\n" + get(b"/"), replies=2)
+    assert [piece.partition(b"\r\n\r\n")[2] for piece in head.split(b"HTTP/1.1 ")[1:]] == [b"", b"0"]
+    assert head.count(b"content-length: 1\r\n") == 2
+    for last in (get(b"/", b"Connection: close"), b"GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n"):
+        seen = await exchange(port, last + get(b"/"), replies=2)
+        assert seen.count(b"HTTP/1.1 200 ") == 1
+        assert b"connection: close\r\n" in seen
+
+
+async def test_replies_keep_the_order_of_their_requests():
+    """What is broken, or comes pipelined, waits for the replies before it: none is taken for another's."""
+    app = Slow()
+    async with server(app) as (port, _, _):
+        raw = get(b"/first") + get(b"/second") + b"nonsense\r\n\r\n"
+        running = asyncio.create_task(exchange(port, raw, replies=3))
+        await app.arrived.wait()
+        assert app.seen == [b"/first"]
+        app.gate.set()
+        seen = await running
+    assert [piece[:3] for piece in seen.split(b"HTTP/1.1 ")[1:]] == [b"200", b"200", b"400"]
+    assert app.seen == [b"/first", b"/second"]
+
+
+async def test_bodies_are_sent_when_they_are_asked_for(port):
+    """`Expect: 100-continue` is answered in its turn; a body known to be too large is not asked for."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(
+        get(b"/") + b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 70000\r\nExpect: 100-continue\r\n\r\n"
+    )
+    assert (await reader.readuntil(b"100 Continue\r\n\r\n")).count(b"HTTP/1.1 200 ") == 1
+    writer.write(b"a" * 70_000)
+    assert (await reader.readuntil(b"\r\n\r\n70000")).startswith(b"HTTP/1.1 200 ")
+    writer.write(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1048577\r\nExpect: 100-continue\r\n\r\n")
+    assert b"too large" in await reader.readuntil(b"too large")
+    await closed(writer)
+
+
+async def test_a_mistake_of_ours_is_answered():
+    """A call that nobody foresaw to fail has a 500, and its connection ends."""
+
+    class Broken(Echo):
+        async def answer(self, request):
+            raise ZeroDivisionError(request.path)
+
+    async with server(Broken()) as (port, _, _):
+        seen = await exchange(port, get(b"/"))
+    assert seen.startswith(b"HTTP/1.1 500 ")
+    assert b"connection: close\r\n" in seen
+
+
+async def test_a_client_that_does_not_read_is_waited_for():
+    """Requests beyond what the client has read of its replies stay unanswered, and unread."""
+
+    class Long(Echo):
+        answers = 0
+
+        async def answer(self, request):  # noqa: ARG002 - every request alike
+            self.answers += 1
+            return Answer(200, b"content-length: 1000000\r\n", b"a" * 1_000_000)
+
+    app = Long()
+    async with server(app) as (port, _, _):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=1024)
+        writer.write(get(b"/") * 1000)
+        await reader.readexactly(10_000)
+        assert app.answers < 50
+        for _ in range(100):
+            await reader.readexactly(1_000_000)
+        assert app.answers >= 100
+        await closed(writer)

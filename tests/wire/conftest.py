@@ -27,7 +27,7 @@ from speedsms.gateway.store.db import Database
 from speedsms.gateway.store.messages import request_id
 from speedsms.gateway.web import http
 from speedsms.gateway.web.api.routes import Routes
-from speedsms.gateway.web.asgi import Api
+from speedsms.gateway.web.application import Api
 from speedsms.gateway.web.rate import Rate
 from speedsms.wire import SmsType
 
@@ -163,13 +163,15 @@ class World:
             rate=Rate(db, lambda: self.now, lambda: 1),
             now=lambda: self.now,
             metrics=self.metrics,
-            ready=ready,
-            **options,
+            **{"ready": ready} | options,
         )
 
-    async def __call__(self, scope: dict[str, Any], receive: Any, send: Any) -> None:
-        scope["client"] = (self.client_ip, 1)
-        await self.app(scope, receive, send)
+    def mounted(self, path: bytes) -> Any:
+        return self.app.mounted(path)
+
+    async def answer(self, request: Any) -> Any:
+        request.client = self.client_ip
+        return await self.app.answer(request)
 
     # ------------------------------------------------------------ preconditions
 

@@ -150,16 +150,17 @@ async def test_calls_are_counted(gateway):
     assert figures() == (calls + 1, refusals + 1)
 
 
-async def test_a_call_that_outlives_the_drain_is_answered(gateway):
+@pytest.mark.parametrize("path", [b"/slow", b"/ready"])
+async def test_a_call_that_outlives_the_drain_is_answered(gateway, path):
     """It gets the framework's 500 and a closed connection: nobody knows what became of it (§1.4)."""
     arrived, stop = asyncio.Event(), asyncio.Event()
 
-    async def mounted(scope, receive, send):  # noqa: ARG001 - an ASGI application
+    async def endless(*_):
         arrived.set()
         await asyncio.Event().wait()
 
     parts = (gateway.db, gateway.directory, gateway.acceptor)
-    app = gateway.make_app(*parts, mounts={"/slow": mounted})
+    app = gateway.make_app(*parts, mounts={"/slow": endless}, ready=endless)
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
         port = sock.getsockname()[1]
@@ -167,7 +168,7 @@ async def test_a_call_that_outlives_the_drain_is_answered(gateway):
         while sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN) == 0:  # noqa: ASYNC110 - the kernel tells nobody
             await asyncio.sleep(0)
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
-        writer.write(b"GET /slow HTTP/1.1\r\nHost: x\r\n\r\n")
+        writer.write(b"GET %b HTTP/1.1\r\nHost: x\r\n\r\n" % path)
         await arrived.wait()
         stop.set()
         head, _, body = (await reader.read()).partition(b"\r\n\r\n")

@@ -32,16 +32,15 @@ def secret(fields: Sequence[bytes], query: bytes) -> tuple[bytes | None, bool]:
     Raises WrongCredentials.
     """
     in_query = [value(pair) for pair in query.split(b"&") if name(pair) == b"access-token"] if query else []
-    if not fields and not in_query:
-        return None, False
     if len(fields) > 1 or len(in_query) > 1:
         raise WrongCredentials
-    found = {_from_header(field) for field in fields} | set(in_query)
-    token = found.pop()
+    tokens = [*map(_from_header, fields), *in_query]
+    if not tokens:
+        return None, False
     # D6: a header and a query token may both be present only if they are the same.
-    if found or not token or _NEVER.search(token):
+    if tokens[0] != tokens[-1] or not tokens[0] or _NEVER.search(tokens[0]):
         raise WrongCredentials
-    return token, bool(in_query)
+    return tokens[0], bool(in_query)
 
 
 @lru_cache(maxsize=4096)

@@ -52,7 +52,7 @@ class Recipients:
 
     def counted(self) -> list[str]:
         """The counts among the notices, in the order of protocol §1.3."""
-        converted = sum(n.converted for n in self.numbers)
+        converted = len([n for n in self.numbers if n.converted])
         counts = {"converted": converted, "duplicates": self.duplicates, "suppressed": self.suppressed}
         return [f"{name}={count}" for name, count in counts.items() if count]
 

@@ -21,7 +21,7 @@ from speedsms.gateway.store.db import Database, DatabaseAway, listen, persist
 from speedsms.gateway.store.nodes import Node
 from speedsms.gateway.web import http
 from speedsms.gateway.web.api.routes import Routes
-from speedsms.gateway.web.asgi import Api
+from speedsms.gateway.web.application import Api
 from speedsms.gateway.web.rate import Rate
 from speedsms.gateway.web.setup import Setup
 from speedsms.gateway.web.simulator import Inbox

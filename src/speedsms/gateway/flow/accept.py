@@ -29,7 +29,7 @@ from speedsms.gateway import failpoint
 from speedsms.gateway.metrics import Metrics
 from speedsms.gateway.rules.route import SIMULATOR_POOL
 from speedsms.gateway.store import accounts, guards, messages
-from speedsms.gateway.store.accounts import Caller, Directory, Tariff
+from speedsms.gateway.store.accounts import Caller, Directory, Tariff, Terms
 from speedsms.gateway.store.db import CommitUnknown, Connection, Database, DatabaseAway, settle_backend
 from speedsms.gateway.store.messages import Draft, TranIds
 from speedsms.numbers import VIETNAM, country_code
@@ -107,6 +107,7 @@ class Acceptor:
         self._waiting: deque[_Pending] = deque()
         self._waiting_messages = 0
         self._arrived = asyncio.Event()
+        self._loop = asyncio.get_running_loop()  # asking for it is a system call each time
         self._keys_in_flight: set[tuple[int, str, str]] = set()
         self._played: set[tuple[int, str]] = set()
         self._alone: set[asyncio.Task[None]] = set()
@@ -173,7 +174,7 @@ class Acceptor:
                 Accepted(done.tran_id, count, done.total_vnd, tuple(to.invalid), done.parts * count, notices)
             )
 
-        pending = _Pending(draft, caller, accepted, to, asyncio.get_running_loop().create_future())
+        pending = _Pending(draft, caller, accepted, to, self._loop.create_future())
         if key:
             return await self._keyed(pending, key)
         reply = await self._enqueue(pending, alone=self._guarded(pending))
@@ -224,10 +225,10 @@ class Acceptor:
         to: Recipients,
         tariff: Tariff,
     ) -> Draft:
-        now = self._now()
-        due = max(send.send_at or now, now)
+        due = send.send_at
         if sms_type is SmsType.ADVERTISING:
-            due = ads.release_time(due)
+            now = self._now()
+            due = ads.release_time(max(due or now, now))
         draft = Draft(
             account_id=caller.account.id,
             token_id=caller.token.id,
@@ -255,37 +256,34 @@ class Acceptor:
         ported = (
             await accounts.moved(self._db, [n.e164 for n in to.numbers]) if tariff.has_portability else {}
         )
-        by_prefix = any(route.prefixes for route in tariff.routes)
         for number, entry in zip(to.numbers, to.entries, strict=True):
             e164 = number.e164
-            carrier = carrier_of(e164, ported)
-            group = e164 if by_prefix else e164[:4] if carrier is Carrier.FOREIGN else int(carrier)
+            # A carrier and a country are told by five digits; a ported number goes with its new carrier.
+            group = e164 if tariff.by_prefix else ported.get(e164) or e164[:5]
             terms = tariff.frozen.get((draft.sms_type, group))
             if terms is None:
-                terms = await self._terms(tariff, draft.sms_type, carrier, e164)
+                terms = await self._terms(tariff, draft.sms_type, carrier_of(e164, ported), e164)
                 if terms is None:
                     to.take_out({entry: Reason.NUMBER_INVALID})
                     continue
-                if not by_prefix:
+                if not tariff.by_prefix:
                     tariff.frozen[draft.sms_type, group] = terms
-            unit_vnd, pool, refund = terms
+            carrier, unit_vnd, pool, refund = terms
             draft.numbers.append(int(e164))
             draft.entries.append(entry)
-            draft.carriers.append(int(carrier))
+            draft.carriers.append(carrier)
             draft.prices_vnd.append(unit_vnd * draft.parts)
             draft.pools.append(SIMULATOR_POOL if draft.test else pool)
             draft.refunds.append(refund)
 
-    async def _terms(
-        self, tariff: Tariff, sms_type: int, carrier: Carrier, e164: str
-    ) -> tuple[int, int, bool] | None:
-        """Price of a part, pool and refund_on_failure; None without a price row."""
+    async def _terms(self, tariff: Tariff, sms_type: int, carrier: Carrier, e164: str) -> Terms | None:
+        """What a message to a number costs and where it goes; None without a price row."""
         product = SmsType(sms_type)
         unit_vnd = unit_price_vnd(tariff.prices, product, carrier, e164)
         if unit_vnd is None:
             return None
         pool = await self._directory.pool(tariff, Kind.SMS.value, sms_type, carrier_name(carrier, e164), e164)
-        return unit_vnd, pool, _refunds(tariff, product, carrier, e164)
+        return int(carrier), unit_vnd, pool, _refunds(tariff, product, carrier, e164)
 
     # ------------------------------------------------------------------------------------ magic numbers (§16)
 
@@ -380,7 +378,7 @@ class Acceptor:
 
     async def _commit(self, session: Connection, batch: list[_Pending]) -> int:
         """How many messages were in the batch, accepted or not."""
-        now, started = self._now(), asyncio.get_running_loop().time()
+        now, started = self._now(), self._loop.time()
         await self._ids.reserve(session, len(batch))
         replies = [self._name(pending, now) for pending in batch]
         failpoint.hit("S3")
@@ -390,7 +388,7 @@ class Acceptor:
             taken = set()
         failpoint.hit("S5")
         count = sum(len(p.draft.numbers) for p in batch)
-        self._metrics.commit("accept", count, asyncio.get_running_loop().time() - started)
+        self._metrics.commit("accept", count, self._loop.time() - started)
         accepted = parts = 0
         for pending, reply in zip(batch, replies, strict=True):
             draft = pending.draft

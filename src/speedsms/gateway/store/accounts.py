@@ -7,7 +7,7 @@ import hashlib
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import msgspec
 
@@ -65,11 +65,15 @@ class Caller:
     token: Token
 
 
+Terms: TypeAlias = tuple[int, int, int, bool]  # carrier, price of a part in VND, pool, refund_on_failure
+
+
 @dataclass(frozen=True, slots=True)
 class Tariff:
     """Prices and routes, the same for all accounts. refunds: products and countries with refund_on_failure.
 
-    frozen: (price of a part, pool, refund) by (type, group of numbers), filled as it is asked for.
+    by_prefix: a route asks for more of a number than its carrier. frozen: by (type, group of numbers), filled
+    as it is asked for.
     """
 
     prices: Prices
@@ -77,7 +81,8 @@ class Tariff:
     routes: tuple[Route, ...]
     pools: dict[tuple[int, ...], int]
     has_portability: bool
-    frozen: dict[tuple[int, str | int], tuple[int, int, bool]] = field(default_factory=dict)
+    by_prefix: bool
+    frozen: dict[tuple[int, str | Carrier], Terms] = field(default_factory=dict)
 
 
 _CALLER: Final = """
@@ -200,6 +205,7 @@ class Directory:
             ),
             {tuple(ids): pool for pool, ids in pools},
             ported[0][0],
+            any(prefixes for *_, prefixes, _ in routes),
         )
 
     async def pool(self, tariff: Tariff, kind: str, sms_type: int, carrier: str, e164: str) -> int:

@@ -60,7 +60,7 @@ class Draft(Struct):
     parts: int
     lane: int
     validity_s: int
-    due: datetime
+    due: datetime | None  # as soon as it is accepted
     reference: str | None
     test: bool
     numbers: list[int] = []
@@ -98,8 +98,7 @@ class Draft(Struct):
 _ACCEPT: Final = f"""
 WITH q AS MATERIALIZED (
     SELECT id, account_id, token_id, kind, sms_type, coalesce(sender, '') AS sender, content, encoding, units,
-        parts, lane,
-        total_vnd, validity_s, due, reference, test
+        parts, lane, total_vnd, validity_s, greatest(due, %(at)s) AS due, reference, test
     FROM unnest({each("id", "bigint")}, {each("account", "int")}, {each("token", "int")},
         {each("kind", "text")}, {each("type", "smallint")}, {each("sender", "text")},
         {each("content", "text")}, {each("encoding", "text")},
@@ -158,29 +157,29 @@ async def accept(connection: Connection, drafts: Sequence[Draft], at: datetime) 
     pools = [x for d in drafts for x in d.pools]
     params: dict[str, object] = {
         "at": at,
-        "due": column(d.due for d in drafts),
-        "reference": sparse(d.reference for d in drafts),
-        "id": column(d.id for d in drafts),
-        "account": column(d.account_id for d in drafts),
-        "token": column(d.token_id for d in drafts),
-        "kind": column(d.kind for d in drafts),
-        "type": column(d.sms_type for d in drafts),
-        "sender": column(d.sender for d in drafts),
-        "content": column(d.content for d in drafts),
-        "encoding": column(d.encoding for d in drafts),
-        "units": column(d.units for d in drafts),
-        "parts": column(d.parts for d in drafts),
-        "lane": column(d.lane for d in drafts),
-        "total": column(d.total_vnd for d in drafts),
-        "validity": column(d.validity_s for d in drafts),
-        "test": column(d.test for d in drafts),
-        "m_id": column(d.id << 7 | n for d in drafts for n in range(1, len(d.numbers) + 1)),
-        "m_number": column(x for d in drafts for x in d.numbers),
-        "m_entry": column(x for d in drafts for x in d.entries),
-        "m_carrier": column(x for d in drafts for x in d.carriers),
-        "m_price": column(x for d in drafts for x in d.prices_vnd),
+        "due": sparse([d.due for d in drafts]),
+        "reference": sparse([d.reference for d in drafts]),
+        "id": column([d.id for d in drafts]),
+        "account": column([d.account_id for d in drafts]),
+        "token": column([d.token_id for d in drafts]),
+        "kind": column([d.kind for d in drafts]),
+        "type": column([d.sms_type for d in drafts]),
+        "sender": column([d.sender for d in drafts]),
+        "content": column([d.content for d in drafts]),
+        "encoding": column([d.encoding for d in drafts]),
+        "units": column([d.units for d in drafts]),
+        "parts": column([d.parts for d in drafts]),
+        "lane": column([d.lane for d in drafts]),
+        "total": column([d.total_vnd for d in drafts]),
+        "validity": column([d.validity_s for d in drafts]),
+        "test": column([d.test for d in drafts]),
+        "m_id": column([d.id << 7 | n for d in drafts for n in range(1, len(d.numbers) + 1)]),
+        "m_number": column([x for d in drafts for x in d.numbers]),
+        "m_entry": column([x for d in drafts for x in d.entries]),
+        "m_carrier": column([x for d in drafts for x in d.carriers]),
+        "m_price": column([x for d in drafts for x in d.prices_vnd]),
         "m_pool": column(pools),
-        "m_refund": column(x for d in drafts for x in d.refunds),
+        "m_refund": column([x for d in drafts for x in d.refunds]),
         "pools": ",".join(map(str, sorted(set(pools)))),
     }
     keyed = [(d, d.key) for d in drafts if d.key]

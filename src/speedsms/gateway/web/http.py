@@ -1,24 +1,28 @@
-"""HTTP/1.1 on our own loop: the server package with the limits it does not give (protocol §1.2, stack §7).
+"""HTTP/1.1 on our own loop: octets → requests, with the limits that the server package does not give
+(protocol §1.2, stack §7).
 
 Beyond a limit the body is unspecified and the connection ends; the application never sees the request.
 """
 
 import asyncio
+import logging
 import re
 import socket
-import weakref
-from collections import Counter
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
-from functools import partial
+from collections import Counter, deque
+from contextlib import AbstractContextManager, nullcontext, suppress
+from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any, Final, cast
 
+import httptools
 import uvicorn
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn.protocols.http.flow_control import FlowControl
+from uvicorn.protocols.utils import get_local_addr, get_remote_addr
+from uvicorn.server import ServerState
 
 from speedsms.contract.endpoints import MAX_FIELDS, MAX_HEADERS, MAX_TARGET, octets
-from speedsms.gateway.web.asgi import App
+from speedsms.gateway.web.asgi import App, Header, Mounted, scope_of
+from speedsms.gateway.web.turns import Application, Request, refusal, written
 
 RECEIVE_S: Final = 30.0  # from the first octet of a request to its last
 BACKLOG: Final = 2048
@@ -27,161 +31,255 @@ _LAST_LOOK_S: Final = 0.05
 _UPGRADE: Final = re.compile(rb"(\n)upgrade[ \t]*:", re.IGNORECASE)
 _LARGEST_HEAD: Final = MAX_TARGET + MAX_HEADERS
 
+log = logging.getLogger("uvicorn.error")
+
 
 class _Refused(Exception):  # noqa: N818 - leaves the parser through its callbacks; the connection answers
     """The request breaks a limit."""
 
 
-class _Corked:
-    """A transport that lets the head of a reply wait for its body: one packet, one system call.
+@dataclass(slots=True)
+class Service:
+    """What all connections of a server share. dated: the field `date` as a line, renewed every second."""
 
-    The package writes them apart, which costs a fifth of a small call. Streams of unknown length pass.
-    """
-
-    def __init__(self, transport: asyncio.Transport) -> None:
-        self._transport = transport
-        self._held = b""
-
-    def write(self, data: bytes) -> None:
-        if self._held:
-            data, self._held = self._held + data, b""
-        elif data.endswith(b"\r\n\r\n") and b"\r\ncontent-length: " in data and data.startswith(b"HTTP/1.1 "):
-            self._held = data
-            return
-        self._transport.write(data)
-
-    def flush(self) -> None:
-        if self._held:
-            self.write(b"")
-
-    def close(self) -> None:
-        self.flush()
-        self._transport.close()
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._transport, name)
+    application: Application
+    stop: asyncio.Event
+    connections_per_address: int
+    keep_alive_s: float
+    per_address: Counter[str] = field(default_factory=Counter)
+    dated: bytes = b""
 
 
-class Connection(HttpToolsProtocol):
-    """Counts octets and fields while they arrive, and remembers since when a request is incomplete.
+class Connection(asyncio.Protocol):
+    """Parses requests, counting their octets and fields while they arrive, and gives each its turn.
 
     uvloop and asyncio set TCP_NODELAY on every accepted connection themselves.
     """
 
-    def __init__(self, *, per_address: Counter[str], cap: int, stop: asyncio.Event, **given: Any) -> None:
-        super().__init__(**given)
-        self._stop = stop
-        self._per_address = per_address
-        self._cap = cap
-        self._refusal = HTTPStatus.BAD_REQUEST
+    transport: asyncio.Transport
+    flow: FlowControl
+
+    def __init__(self, service: Service, server: ServerState, loop: asyncio.AbstractEventLoop) -> None:
+        self.service = service
+        self.application = service.application
+        self.loop = loop
+        self.client = ""
+        self.server = server
+        self._parser = httptools.HttpRequestParser(self)
+        # A request may follow one that ends the connection: it is never answered, and no mistake either.
+        self._parser.set_dangerous_leniencies(lenient_data_after_close=True)
+        self._turns: deque[Request | Mounted] = deque()  # the first is being answered, or received
+        self._receiving: Request | Mounted | None = None  # its head is complete, its body is not
+        self._refusal: HTTPStatus | None = None
+        self._target = b""
+        self._headers: list[Header] = []
+        self._expects = False
         self._in_head = False
         self._octets = 0  # at most so many belong to the head that is being received
         self._incomplete_since: float | None = None
+        self._idle_since: float | None = None
 
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as in the package
-        self._corked = _Corked(transport)
-        super().connection_made(cast(asyncio.Transport, self._corked))
-        self._address = self.client[0] if self.client else ""
-        self._per_address[self._address] += 1
+    # ------------------------------------------------------------ the transport's calls
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # always a stream
+        self.server.connections.add(self)  # type: ignore[arg-type]  # it asks for `shutdown` alone
+        self.transport = transport
+        self.flow = FlowControl(transport)
+        self._peer = get_remote_addr(transport)
+        self.client = self._peer[0] if self._peer else ""
         self._incomplete_since = self.loop.time()
-        if self._cap and self._per_address[self._address] > self._cap:
+        per_address, cap = self.service.per_address, self.service.connections_per_address
+        per_address[self.client] += 1
+        if cap and per_address[self.client] > cap:
             transport.abort()
 
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._per_address[self._address] -= 1
-        if not self._per_address[self._address]:
-            del self._per_address[self._address]
-        super().connection_lost(exc)
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's signature
+        self.server.connections.discard(self)
+        per_address = self.service.per_address
+        per_address[self.client] -= 1
+        if not per_address[self.client]:
+            del per_address[self.client]
+        for turn in self._turns:
+            turn.lose()
+        self.flow.resume_writing()
 
     def data_received(self, data: bytes) -> None:
-        if b"pgrade" in data and (self._in_head or self._incomplete_since is None or self.cycle is None):
+        if b"pgrade" in data and self._receiving is None:
             data = _without_upgrade(data)
+        self._idle_since = None
         if self._incomplete_since is None:
             self._incomplete_since = self.loop.time()
         self._octets = self._octets + len(data) if self._in_head else len(data)
-        super().data_received(data)
+        try:
+            with suppress(httptools.HttpParserUpgrade):  # the answer is that of any other request
+                self._parser.feed_data(data)
+        except httptools.HttpParserError:
+            self._give_up(self._refusal or HTTPStatus.BAD_REQUEST)
         # A field that never ends reaches no callback: its octets are seen only here.
-        if self._in_head and self._octets > _LARGEST_HEAD and not self.transport.is_closing():
-            self._refusal = HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE
-            self.send_400_response("")
+        if self._in_head and self._octets > _LARGEST_HEAD:
+            self._give_up(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
+        self._go_on()
+
+    @property
+    def dated(self) -> bytes:
+        return self.service.dated
+
+    def pause_writing(self) -> None:
+        self.flow.pause_writing()
+
+    def resume_writing(self) -> None:
+        self.flow.resume_writing()
+
+    # ------------------------------------------------------------ the parser's calls
 
     def on_message_begin(self) -> None:
-        super().on_message_begin()
-        self.scope["extensions"] = {"speedsms.abort": self.transport.abort}  # type: ignore[dict-item]  # ours
+        self._target = b""
+        self._headers = []
+        self._expects = False
         self._in_head = True
         if self._incomplete_since is None:
             self._incomplete_since = self.loop.time()
 
+    def on_url(self, url: bytes) -> None:
+        self._target += url
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        name = name.lower()
+        if name == b"expect" and value.lower() == b"100-continue":
+            self._expects = True
+        self._headers.append((name, value))
+
     def on_headers_complete(self) -> None:
         self._in_head = False
-        if len(self.url) > MAX_TARGET:
-            self._refuse(HTTPStatus.REQUEST_URI_TOO_LONG)
-        if not self.url.isascii():
-            self._refuse(HTTPStatus.BAD_REQUEST)
-        if len(self.headers) > MAX_FIELDS or (
-            self._octets > MAX_HEADERS and octets(self.headers) > MAX_HEADERS
-        ):
-            self._refuse(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
-        super().on_headers_complete()
-        # Weakly: the cycle holds the scope, and a ring for each call would keep the collector busy.
-        reply = partial(_reply, weakref.ref(self.cycle))
-        self.scope["extensions"]["speedsms.reply"] = reply  # type: ignore[assignment]  # ours
-        if self._stop.is_set():
-            self.cycle.keep_alive = False
+        self._check_limits()
+        target = _path_and_query(self._target)
+        app = self.application.mounted(target[0])
+        turn = self._request(target) if app is None else self._mounted(app, target)
+        if self.service.stop.is_set():
+            turn.keep_alive = False
+        self._receiving = turn
+        self._turns.append(turn)
+        if len(self._turns) > 1:
+            self.flow.pause_reading()
+
+    def on_body(self, body: bytes) -> None:
+        if self._receiving:
+            self._receiving.take(body)
 
     def on_message_complete(self) -> None:
         self._incomplete_since = None
-        super().on_message_complete()
+        if self._receiving:
+            self._receiving.end()
+        self._receiving = None
+        if not self._turns:  # it was answered before its body ended
+            self._idle_since = self.loop.time()
 
-    def on_response_complete(self) -> None:
-        self._corked.flush()  # a reply to HEAD has no body to wait for
-        super().on_response_complete()
-
-    def expire(self, now: float) -> None:
-        """Close a connection whose request does not come to an end; one that waits for us is left alone."""
-        if self._incomplete_since is None or now - self._incomplete_since < RECEIVE_S:
-            return
-        if self.cycle is None or self.cycle.response_complete or self.cycle.more_body:
-            self.transport.abort()
-
-    def send_400_response(self, msg: str) -> None:  # noqa: ARG002 - the package's signature
-        """What the package calls when the parser gives up; here with the status of the limit."""
-        status, body = self._refusal, b'{"name":"%s","message":"%s","code":0,"status":%d}'
-        text = status.phrase.encode()
-        body %= (text, text, status)
-        self.transport.write(
-            b"HTTP/1.1 %d %s\r\nContent-Type: application/json; charset=UTF-8\r\nContent-Length: %d\r\n"
-            b"X-Speedsms-Contract: 1\r\nConnection: close\r\n\r\n%s" % (status, text, len(body), body)
-        )
-        self.transport.close()
+    def _check_limits(self) -> None:
+        if len(self._target) > MAX_TARGET:
+            self._refuse(HTTPStatus.REQUEST_URI_TOO_LONG)
+        if not self._target.isascii():
+            self._refuse(HTTPStatus.BAD_REQUEST)
+        if len(self._headers) > MAX_FIELDS or (
+            self._octets > MAX_HEADERS and octets(self._headers) > MAX_HEADERS
+        ):
+            self._refuse(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
 
     def _refuse(self, status: HTTPStatus) -> None:
         self._refusal = status
         raise _Refused
 
+    def _request(self, target: tuple[bytes, bytes]) -> Request:
+        parser = self._parser
+        # A keep-alive connection of HTTP/1.0 would have to be told that it is one.
+        keep_alive = parser.should_keep_alive() and parser.get_http_version() != "1.0"
+        request = Request(
+            self, parser.get_method().decode("ascii"), target, self._headers, keep_alive=keep_alive
+        )
+        if self._expects:
+            request.expect()
+        return request
 
-def _reply(call: Callable[[], Any], status: int, fields: bytes, body: bytes) -> bool:
-    """Write a whole reply at once; False if the connection is congested and the ordinary way has to wait.
+    def _mounted(self, app: App, target: tuple[bytes, bytes]) -> Mounted:
+        parser = self._parser
+        version = parser.get_http_version()
+        scope = scope_of(parser.get_method().decode("ascii"), version, target, self._headers)
+        scope |= {"client": self._peer, "server": get_local_addr(self.transport)}
+        return Mounted(
+            app,
+            self.server.tasks,
+            scope=scope,
+            transport=self.transport,
+            flow=self.flow,
+            logger=log,
+            access_logger=log,
+            access_log=False,
+            default_headers=self.server.default_headers,
+            message_event=asyncio.Event(),
+            expect_100_continue=self._expects,
+            keep_alive=version != "1.0" and parser.should_keep_alive(),
+            on_response=self.answered,
+        )
 
-    The package looks at every field twice with a pattern, in two messages: a tenth of a small call. fields:
-    lines of ours with `content-length` where there is a body.
-    """
-    cycle = call()
-    if cycle.flow.write_paused:
-        return False
-    if cycle.disconnected:
-        return True
-    cycle.response_started = cycle.response_complete = True
-    cycle.waiting_for_100_continue = False
-    dated = b"".join(b"%b: %b\r\n" % field for field in cycle.default_headers)
-    close = b"" if cycle.keep_alive else b"connection: close\r\n"
-    shown = b"" if cycle.scope["method"] == "HEAD" else body
-    cycle.transport.write(b"".join((STATUS_LINE[status], dated, fields, close, b"\r\n", shown)))
-    cycle.message_event.set()
-    if not cycle.keep_alive:
-        cycle.transport.close()
-    cycle.on_response()
-    return True
+    # ------------------------------------------------------------ turns
+
+    def _go_on(self) -> None:
+        """Whose turn it is may begin, or tell its client to send the body."""
+        if self.transport.is_closing():
+            return
+        if self._turns:
+            self._turns[0].begin()
+        elif self._refusal:
+            self.transport.write(written(refusal(self._refusal), self.dated))
+            self.transport.close()
+
+    def answered(self) -> None:
+        """The reply of the first was written; the connection goes on, unless that was its last."""
+        self._turns.popleft()
+        if self.transport.is_closing():
+            return
+        if len(self._turns) < 2 and not self._refusal:
+            self.flow.resume_reading()
+        if not self._turns and self._incomplete_since is None:
+            self._idle_since = self.loop.time()
+        self._go_on()
+
+    def _give_up(self, status: HTTPStatus) -> None:
+        """What was sent is no request. Those before it are answered first, so that no reply is mistaken."""
+        self._refusal = status
+        self.flow.pause_reading()
+        cut, self._receiving = self._receiving, None
+        if cut and cut in self._turns and not cut.ready:
+            self._turns.pop().lose()
+
+    def expire(self, now: float) -> None:
+        """End a connection that is silent, or whose request does not come to an end; one that waits for us is
+        left alone.
+        """
+        late = self._incomplete_since is not None and now - self._incomplete_since >= RECEIVE_S
+        if late and (not self._turns or self._turns[0] is self._receiving):
+            self.transport.abort()
+        if self._idle_since is not None and now - self._idle_since >= self.service.keep_alive_s:
+            self.transport.abort()
+
+    def shutdown(self) -> None:
+        """The server stops: close now, or after the last reply that somebody waits for."""
+        if self._turns:
+            self._turns[-1].keep_alive = False
+        else:
+            self.transport.close()
+
+    def cancel(self) -> None:
+        """The drain ran out of time: what was begun is answered as unknown."""
+        for turn in self._turns:
+            turn.cancel()
+
+
+def _path_and_query(target: bytes) -> tuple[bytes, bytes]:
+    if target.startswith(b"/") and b"#" not in target:
+        path, _, query = target.partition(b"?")
+        return path, query
+    url = httptools.parse_url(target)
+    return url.path or b"/", url.query or b""
 
 
 def _without_upgrade(data: bytes) -> bytes:
@@ -196,20 +294,24 @@ def _without_upgrade(data: bytes) -> bytes:
 class _Server(uvicorn.Server):
     """Leaves signals to the process; stops when it is told to."""
 
-    def __init__(self, config: uvicorn.Config, stop: asyncio.Event) -> None:
+    def __init__(self, config: uvicorn.Config, service: Service) -> None:
         super().__init__(config)
-        self._stop = stop
+        self._service = service
 
     def capture_signals(self) -> AbstractContextManager[None]:  # type: ignore[override]  # a no-op on purpose (PR-2)
         return nullcontext()
 
     async def on_tick(self, counter: int) -> bool:
+        ends = await super().on_tick(counter)
         if counter % 10 == 0:
+            self._service.dated = b"".join(b"%b: %b\r\n" % line for line in self.server_state.default_headers)
             now = asyncio.get_running_loop().time()
-            for connection in list(self.server_state.connections):
-                if isinstance(connection, Connection):
-                    connection.expire(now)
-        return await super().on_tick(counter) or self._stop.is_set()
+            for connection in self._connections():
+                connection.expire(now)
+        return ends or self._service.stop.is_set()
+
+    def _connections(self) -> list[Connection]:
+        return [c for c in self.server_state.connections if isinstance(c, Connection)]
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Answer a little longer, saying `Connection: close`: a connection closed without a word may hold a
@@ -223,10 +325,12 @@ class _Server(uvicorn.Server):
             server.close()
         await asyncio.sleep(_LAST_LOOK_S)  # who was let in last has not spoken yet
         await super().shutdown(sockets)
+        for connection in self._connections():
+            connection.cancel()
 
 
 async def serve(
-    app: App,
+    application: Application,
     sock: socket.socket,
     stop: asyncio.Event,
     *,
@@ -238,13 +342,15 @@ async def serve(
 
     sock: bound, not yet listening; several processes may share it. connections_per_address: 0 is no cap.
     """
-    per_address: Counter[str] = Counter()
-    protocol: Callable[..., Any] = partial(
-        Connection, per_address=per_address, cap=connections_per_address, stop=stop
-    )
+    service = Service(application, stop, connections_per_address, keep_alive_s)
+    loop = asyncio.get_running_loop()
+
+    def connection(*, server_state: ServerState, **_: Any) -> Connection:
+        return Connection(service, server_state, loop)
+
     config = uvicorn.Config(
-        app,
-        http=protocol,  # type: ignore[arg-type]  # it is only ever called
+        cast(Any, application),  # never called: connections ask it themselves
+        http=connection,  # type: ignore[arg-type]  # it is only ever called
         ws="none",
         lifespan="off",
         interface="asgi3",
@@ -254,7 +360,6 @@ async def serve(
         server_header=False,
         proxy_headers=False,
         backlog=BACKLOG,
-        timeout_keep_alive=keep_alive_s,
         timeout_graceful_shutdown=drain_s,
     )
-    await _Server(config, stop).serve(sockets=[sock])
+    await _Server(config, service).serve(sockets=[sock])

@@ -20,7 +20,8 @@ from speedsms.gateway.store.accounts import Caller
 from speedsms.gateway.store.db import CommitUnknown, Database, DatabaseAway, persist
 from speedsms.gateway.store.listeners import Taken
 from speedsms.gateway.store.outbox import Sample
-from speedsms.gateway.web.asgi import Receive, Scope, Send, Stranger, read_body
+from speedsms.gateway.web.application import Stranger
+from speedsms.gateway.web.asgi import Receive, Scope, Send, read_body
 from speedsms.gateway.web.rate import Rate
 from speedsms.wire import Reason
 
