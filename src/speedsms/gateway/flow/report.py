@@ -1,7 +1,7 @@
 """Report: a receipt → stored → state, post or refund, outbox in one commit; then the peer is answered."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from datetime import datetime
 from typing import Final
 
@@ -12,6 +12,7 @@ from speedsms.gateway.rules.pace import rest_s
 from speedsms.gateway.store import reports
 from speedsms.gateway.store.db import Database, persist
 from speedsms.gateway.store.receipts import Receipt
+from speedsms.gateway.store.reports import Slow
 
 BATCH: Final = 500
 _POLL_S: Final = 1.0
@@ -21,8 +22,7 @@ class Reporter:
     """Gathers what channels report while a commit is in flight, and looks again at what waits.
 
     matched: told the channel, the reference and the key of some reports that found their message. reported:
-    told how many of a channel found theirs, and how many hardly will. slow: (channel, number) of messages
-    that have waited for their answer for long.
+    told how many of a channel found theirs, and how many hardly will.
     """
 
     def __init__(
@@ -33,7 +33,7 @@ class Reporter:
         *,
         matched: Callable[[int, str, str], None],
         reported: Callable[[int, int, int], None],
-        slow: Callable[[], Sequence[tuple[int, int]]],
+        slow: Slow,
     ) -> None:
         self._db = db
         self._now = now
@@ -44,6 +44,7 @@ class Reporter:
         self._waiting: list[tuple[Receipt, asyncio.Future[None]]] = []
         self._arrived = asyncio.Event()
         self._parked_due = asyncio.Event()
+        self._loop = asyncio.get_running_loop()  # asking for it is a system call each time on Python 3.11
 
     def put(self, channel_id: int, report: Report) -> asyncio.Future[None]:
         """Ends after the commit, or with what the database raised: the peer is told to repeat (CH-5)."""
@@ -64,7 +65,7 @@ class Reporter:
             report.received_at,
             report.due or report.received_at,
         )
-        stored: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        stored: asyncio.Future[None] = self._loop.create_future()
         self._waiting.append((receipt, stored))
         self._arrived.set()
         return stored
@@ -85,7 +86,7 @@ class Reporter:
                 await self._arrived.wait()
                 batch, self._waiting = self._waiting[:BATCH], self._waiting[BATCH:]
                 failpoint.hit("S12")
-                applied = await reports.apply(session, [r for r, _ in batch], self._now(), self._slow())
+                applied = await reports.apply(session, [r for r, _ in batch], self._now(), self._slow)
                 failpoint.hit("S13")
                 for _, stored in batch:
                     if not stored.done():
@@ -117,14 +118,14 @@ class Reporter:
         if applied.next_due is not None:
             # A little late: a timer that fires a little early finds nothing due and leaves it to the poll.
             pause_s = max(0.0, (applied.next_due - self._now()).total_seconds()) + 0.005
-            asyncio.get_running_loop().call_later(pause_s, self._parked_due.set)
+            self._loop.call_later(pause_s, self._parked_due.set)
 
     async def _look_again(self) -> None:
         session = await reports.connect(self._db)
         try:
             while True:
                 self._parked_due.clear()
-                applied = await reports.apply_parked(session, self._now(), BATCH, self._slow())
+                applied = await reports.apply_parked(session, self._now(), BATCH, self._slow)
                 self._note(applied)
                 if applied.seen < BATCH:
                     try:

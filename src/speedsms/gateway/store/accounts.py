@@ -3,11 +3,12 @@
 Balances are never kept here; whether an account may send is asked again inside the commit (design §5).
 """
 
+import asyncio
 import hashlib
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, TypeAlias, TypeVar
 
 import msgspec
 
@@ -24,6 +25,8 @@ from speedsms.wire import Kind, SmsType
 _LIFE_S: Final = 5.0  # without a notification (a pooler, a lost link) a change still shows after this long
 _UNKNOWN_LIFE_S: Final = 1.0
 _MOST_CALLERS: Final = 10_000
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,30 +160,49 @@ class Directory:
         self._db = db
         self._callers: dict[bytes, tuple[Caller | None, float]] = {}
         self._tariff: tuple[Tariff, float] | None = None
+        self._reading: dict[bytes, asyncio.Task[Any]] = {}
+        self._changes = 0  # what was read before the last one is not kept
 
     def forget(self) -> None:
         self._callers.clear()
         self._tariff = None
+        self._reading.clear()
+        self._changes += 1
 
     async def caller(self, secret: bytes) -> Caller | None:
         """Who a token belongs to, None if to nobody. Raises DatabaseAway."""
         now = time.monotonic()
         if (known := self._callers.get(secret)) and known[1] > now:
             return known[0]
-        rows = await self._db.read(_CALLER, hash=hashlib.sha256(secret).digest())
-        found = _caller(rows[0]) if rows else None
-        if len(self._callers) >= _MOST_CALLERS:
-            self._callers.clear()
-        self._callers[secret] = (found, now + (_LIFE_S if found else _UNKNOWN_LIFE_S))
+        digest, changes = hashlib.sha256(secret).digest(), self._changes
+        found = await self._once(digest, lambda: self._read_caller(digest))
+        if changes == self._changes:
+            if len(self._callers) >= _MOST_CALLERS:
+                self._callers.clear()
+            self._callers[secret] = (found, now + (_LIFE_S if found else _UNKNOWN_LIFE_S))
         return found
+
+    async def _read_caller(self, digest: bytes) -> Caller | None:
+        rows = await self._db.read(_CALLER, hash=digest)
+        return _caller(rows[0]) if rows else None
 
     async def tariff(self) -> Tariff:
         now = time.monotonic()
         if self._tariff and self._tariff[1] > now:
             return self._tariff[0]
-        tariff = await self._read_tariff()
-        self._tariff = (tariff, now + _LIFE_S)
+        changes = self._changes
+        tariff = await self._once(b"", self._read_tariff)
+        if changes == self._changes:
+            self._tariff = (tariff, now + _LIFE_S)
         return tariff
+
+    async def _once(self, key: bytes, read: Callable[[], Coroutine[Any, Any, T]]) -> T:
+        """Read for all who ask at once: under load hundreds do when a life ends."""
+        task: asyncio.Task[T] | None = self._reading.get(key)
+        if task is None:
+            task = self._reading[key] = asyncio.create_task(read())
+            task.add_done_callback(lambda _: self._reading.pop(key, None))
+        return await asyncio.shield(task)
 
     async def _read_tariff(self) -> Tariff:
         rows = await self._db.read(

@@ -1,9 +1,9 @@
 """What carriers say later: matched, folded over parts, ended, or parked — a batch at a time (design §7)."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
-from typing import Final
+from typing import Final, TypeAlias
 
 from msgspec import Struct, field
 
@@ -16,6 +16,9 @@ from speedsms.gateway.store.receipts import Receipt, end, is_plain, keys_of
 _REFERENCE_LIFE: Final = timedelta(days=10)  # older ones are dropped with their week
 _TOMORROW: Final = timedelta(days=1)
 _ANSWER_S: Final = 70.0  # a submit is answered, or has timed out, within a minute (channels §3.2)
+
+# (channel, number) of messages that have waited for their answer for longer than a first look.
+Slow: TypeAlias = Callable[[], Sequence[tuple[int, int]]]
 
 
 _FROM_PEERS: Final = f"""
@@ -248,33 +251,38 @@ async def connect(db: Database) -> Connection:
     return await db.connect(hot=True, off=_OFF)
 
 
-def _window(at: datetime, slow: Sequence[tuple[int, int]]) -> dict[str, object]:
-    """Between which messages a receipt may look, and since when, or beside what, it may be an early one."""
+def _window(at: datetime) -> dict[str, object]:
+    """Between which messages a receipt may look."""
     return {
-        "slow_channel": [channel_id for channel_id, _ in slow],
-        "slow_number": [number for _, number in slow],
         "at": at,
         "oldest": first_message(at - _REFERENCE_LIFE),
         "newest": first_message(at + _TOMORROW),
+    }
+
+
+def _early(at: datetime, slow: Slow) -> dict[str, object]:
+    """Since when, or beside what, a receipt may be an early one."""
+    waiting = slow()
+    return {
+        "slow_channel": [channel_id for channel_id, _ in waiting],
+        "slow_number": [number for _, number in waiting],
         "fresh": at - timedelta(seconds=1),
     }
 
 
 async def apply(
-    connection: Connection, receipts: Sequence[Receipt], at: datetime, slow: Sequence[tuple[int, int]] = ()
+    connection: Connection, receipts: Sequence[Receipt], at: datetime, slow: Slow = tuple
 ) -> Applied:
     """Store and apply receipts; after it returns the peer may be answered.
 
     Each receipt is applied in one commit, not all of them: what dies between two is told again, and absorbed.
-
-    slow: (channel, number) of messages that have waited for their answer for longer than a first look.
     """
     now = [r for r in receipts if r.due <= at]
-    window = _window(at, slow)
+    window = _window(at)
     plain = [r for r in now if is_plain(r)]
     left, rules = await end(connection, plain, window) if plain else ([], [])
     rest = [plain[n - 1] for n in left] + [r for r in now if not is_plain(r)]
-    early, ended, more = await _weigh(connection, rest, window) if rest else ([], 0, [])
+    early, ended, more = await _weigh(connection, rest, window | _early(at, slow)) if rest else ([], 0, [])
     parked = early + [r for r in receipts if r.due > at]
     found = Counter([r.channel_id for r in now])
     found.subtract([r.channel_id for r in early])
@@ -338,13 +346,11 @@ async def _park(connection: Connection, receipts: Sequence[Receipt], at: datetim
     return min((row[0] for row in rows), default=None)
 
 
-async def apply_parked(
-    connection: Connection, at: datetime, most: int, slow: Sequence[tuple[int, int]] = ()
-) -> Applied:
+async def apply_parked(connection: Connection, at: datetime, most: int, slow: Slow = tuple) -> Applied:
     """Look again at receipts that are due."""
     async with within(connection):
         ((seen, ended, unmatched, _, channels),) = await fetch(
-            connection, _APPLY_PARKED, _window(at, slow) | {"most": most}
+            connection, _APPLY_PARKED, _window(at) | _early(at, slow) | {"most": most}
         )
         rows = await fetch(connection, _PARK_AGAIN, {"at": at, "ids": unmatched}) if unmatched else []
     next_due = min((row[0] for row in rows), default=None)
