@@ -6,7 +6,7 @@ from typing import Final
 
 _REST_S: Final = 0.02
 _FEW: Final = 10  # a whole window of a carrier that allows no more
-_CLAIM_REST_S: Final = (0.002, 0.006)  # at least, at most
+_CLAIM_REST_S: Final = (0.002, 0.01)  # at least, at most
 
 
 def rest_s(batch: int) -> float:
@@ -22,10 +22,10 @@ def claim_rest_s(took_s: float) -> float:
     """How long dispatch, the stage before the carrier, rests after a claim that took so long.
 
     The next claim finds more then; the first message after a pause never waits for it. Under load it spares
-    two thirds of the statements and costs a few milliseconds: any longer, and a small window would run dry.
+    most of the statements and costs a few milliseconds: any longer, and a small window would run dry.
     """
     least, most = _CLAIM_REST_S
-    return min(max(took_s, least), most)
+    return min(max(1.5 * took_s, least), most)
 
 
 class Pace:

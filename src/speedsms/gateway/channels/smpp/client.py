@@ -27,6 +27,9 @@ from speedsms.gateway.channels.smpp.pdu import Mode
 from speedsms.gateway.channels.smpp.settings import SECRET, Settings, settings_of, width_of_password
 from speedsms.gateway.channels.smpp.traffic import Traffic
 
+_RUN: Final = (
+    10  # messages to one link before it is the next one's turn: a write for each costs more than the rest
+)
 _AHEAD_S: Final = 0.1  # claimed before the pace allows it, so that the database's round trip costs no rate
 _DOWN_S: Final = 1.0
 _DRAIN_S: Final = 10.0
@@ -136,7 +139,7 @@ class Smpp:
         return outcome
 
     def _choose(self, ready: list[Connection], out: Outgoing, *, several: bool) -> Connection:
-        """Several parts: by the message, so that a later attempt takes the same link (CH-8). One: in turn."""
+        """Several parts: by the message, so that a later attempt takes the same link (CH-8). One: in turns of ten."""
         if len(ready) == 1:
             return ready[0]
         if several:
@@ -144,7 +147,7 @@ class Smpp:
             chain = ((out.message + i) % binds for i in range(binds))
             links = (self._links[index][0] for index in chain if index in self._links)
             return next(link.ready for link in links if link.ready)
-        start = next(self._turn)
+        start = next(self._turn) // _RUN
         turned = (ready[(start + i) % len(ready)] for i in range(len(ready)))
         return next((connection for connection in turned if connection.room > 0), ready[start % len(ready)])
 
