@@ -27,9 +27,7 @@ from speedsms.gateway.channels.smpp.pdu import Mode
 from speedsms.gateway.channels.smpp.settings import SECRET, Settings, settings_of, width_of_password
 from speedsms.gateway.channels.smpp.traffic import Traffic
 
-_RUN: Final = (
-    10  # messages to one link before it is the next one's turn: a write for each costs more than the rest
-)
+_RUN: Final = 10  # messages in a row to one link; to write to another for each costs more than all the rest
 _AHEAD_S: Final = 0.1  # claimed before the pace allows it, so that the database's round trip costs no rate
 _DOWN_S: Final = 1.0
 _DRAIN_S: Final = 10.0
@@ -139,7 +137,7 @@ class Smpp:
         return outcome
 
     def _choose(self, ready: list[Connection], out: Outgoing, *, several: bool) -> Connection:
-        """Several parts: by the message, so that a later attempt takes the same link (CH-8). One: in turns of ten."""
+        """Several parts: by the message, so that a later attempt takes the same link (CH-8). One: in turn."""
         if len(ready) == 1:
             return ready[0]
         if several:
