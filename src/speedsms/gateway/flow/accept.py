@@ -39,7 +39,7 @@ from speedsms.wire import Code, Kind, Reason, SmsType
 UNKNOWN_FOR_S: Final = 10.0  # how long the outcome of a lost commit is looked for (protocol D3)
 # After a commit of several messages, but not of many, the next one waits a little for more: a commit costs
 # the CPU of ten messages, and a machine without head-room answers late. A caller who is alone never waits.
-_CROWD: Final = (4, 50)
+_CROWD: Final = (4, 100)
 _REST_S: Final = 0.003
 _UNKNOWN: Final = 12  # the magic number whose first call ends as unknown (protocol §16)
 _DUPLICATES: Final = "duplicate"  # the scope of the guard's keys; no endpoint has this name
