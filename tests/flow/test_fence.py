@@ -6,6 +6,7 @@ from datetime import timedelta
 import pytest
 
 from speedsms.contract.senders import Lane
+from speedsms.gateway.flow.dispatch import Recorder
 from speedsms.gateway.store import attempts
 from speedsms.gateway.store.attempts import Result
 from speedsms.gateway.store.db import CommitUnknown
@@ -149,3 +150,44 @@ async def test_a_place_behind_the_last_claim_is_found_in_the_queue(gateway):
     await gateway.until(sent, 1)
     await gateway.db.execute("UPDATE ready SET due = due - interval '1 day'")
     await gateway.until(sent, 2)
+
+
+async def test_an_answer_after_its_unknown_is_written_behind_it(gateway):
+    """Both wait for the database together; written at once, the answer and its post would be lost."""
+    channel_id, node_id = await queue_one(gateway), await new_node(gateway)
+    (claimed,) = await claim(gateway, channel_id, node_id, gateway.clock())
+    claimed.node_id, claimed.key, claimed.reference, claimed.made = node_id, "k", "K", 1
+    late = attempts.sent(claimed)
+    late.late = True
+    unknown = Result(claimed.message, claimed.attempt, claimed.account_id, claimed.price_vnd, "unknown")
+    unknown.look = gateway.clock()
+    recorder = Recorder(gateway.db, gateway.clock, gateway.worker.metrics, batch=10)
+    recorder.put(claimed, list, unknown)
+    recorder.put(claimed, list, late)
+    running = asyncio.create_task(recorder.run())
+    await recorder.flushed()
+    running.cancel()
+    assert await gateway.db.read("SELECT kind FROM event ORDER BY at") == [("unknown",), ("sent",)]
+    assert await gateway.one("SELECT count(*) FROM transfer WHERE code = 3") == 1
+    assert await gateway.one("SELECT count(*) FROM doubt") == 0
+
+
+async def test_a_claim_of_a_node_that_was_unsure_for_a_moment_is_given_back(gateway, monkeypatch):
+    """It lost sight of its own place, and found it again: nobody would sweep after it."""
+    take, node, unsure = attempts.claim, gateway.worker.node, asyncio.Event()
+
+    async def claim_unsure(session, **given):
+        rows = await take(session, **given)
+        if rows and not unsure.is_set():
+            unsure.set()
+            monkeypatch.setattr(node, "_until", 0.0)
+        return rows
+
+    monkeypatch.setattr(attempts, "claim", claim_unsure)
+    until = node._until
+    await gateway.send(PHONE)
+    await unsure.wait()
+    await gateway.until("SELECT count(*) FROM ready", 1)
+    monkeypatch.setattr(node, "_until", until)
+    await gateway.until("SELECT count(*) FROM event WHERE kind = 'sent'", 1)
+    assert await gateway.one("SELECT attempt FROM flight") == 1

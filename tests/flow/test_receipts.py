@@ -160,3 +160,14 @@ async def test_two_processes_take_the_same_receipts_at_once(db, sent):
     assert sum(a.parked for a in applied) == 0
     assert await finals(db) == dict.fromkeys(range(1, 101), 0)
     assert await db.read("SELECT count(*), count(DISTINCT event_id) FROM outbox") == [(200, 100)]
+
+
+@pytest.mark.parametrize("status", [1, 31])
+async def test_every_kind_of_delivery_is_told_as_zero(db, sent, session, status):
+    """TP-Status 1 to 31 say delivered like 0, which customers hear (protocol §9.5); said again it is no news."""
+    await sent(0, "a")
+    for _ in range(2):
+        await apply(session, receipt("a", status=status))
+    assert await finals(db) == {0: 0}
+    assert await db.read("SELECT status FROM outbox") == [(0,), (0,)]
+    assert await db.read("SELECT kind FROM event WHERE kind = 'correction'") == []

@@ -309,3 +309,88 @@ async def test_a_client_that_does_not_read_is_waited_for():
             await reader.readexactly(1_000_000)
         assert app.answers >= 100
         await closed(writer)
+
+
+CHUNKED = b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n0\r\n"
+
+
+async def test_trailers_are_no_headers():
+    """What stands behind a body says nothing of who asks, and is bounded like a head."""
+
+    class Named(Echo):
+        async def answer(self, request):
+            return Answer(
+                200, b"content-length: 1\r\n", b"%d" % (b"x-forwarded-for" in dict(request.headers))
+            )
+
+    async with server(Named()) as (port, _, _):
+        assert (await exchange(port, CHUNKED + b"X-Forwarded-For: 1.2.3.4\r\n\r\n")).endswith(b"\r\n\r\n0")
+        assert b" 431 " in await exchange(port, CHUNKED + b"X: y\r\n" * 100_000)
+        assert b" 431 " in await exchange(port, CHUNKED + b"X: " + b"y" * 600_000)
+
+
+@pytest.mark.parametrize("cut", [10, 30])
+async def test_a_head_that_begins_behind_a_long_body(port, cut):
+    """It is counted by itself: what came before it in the same packets is not its own."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 200000\r\n\r\n" + b"a" * 200_000)
+    writer.write(get(b"/")[:cut])
+    await reader.readuntil(b"\r\n\r\n200000")
+    writer.write(get(b"/")[cut:])
+    assert (await reader.readuntil(b"\r\n\r\n0")).startswith(b"HTTP/1.1 200 ")
+    await closed(writer)
+
+
+async def test_an_upgrade_offer_in_pieces_is_refused(port):
+    """Only a whole one can be left out; read on, its body would be taken for the next request."""
+    raw = b"POST / HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgr"
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(get(b"/") + raw)
+    await reader.readuntil(b"\r\n\r\n0")  # it has been read that far
+    writer.write(b"ade: h2c\r\nContent-Length: 19\r\n\r\nGET /evil HTTP/1.1\r\n\r\n")
+    seen = await reader.read()
+    assert seen.startswith(b"HTTP/1.1 400 ")
+    assert seen.count(b"HTTP/1.1 ") == 1
+    await closed(writer)
+
+
+async def test_a_running_call_is_not_idle(monkeypatch):
+    """Neither a body that outlasted its answer nor a wait for its turn counts against a request."""
+    monkeypatch.setattr(http, "RECEIVE_S", 1.5)
+    app = Slow()
+    async with server(app, keep_alive_s=0) as (port, _, _):
+        big = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 3000000\r\n\r\n"
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        app.gate.set()
+        writer.write(big + b"a" * 2_999_999)
+        await reader.readuntil(b"too large")
+        app.gate.clear()
+        app.arrived.clear()
+        writer.write(b"a" + get(b"/slow"))
+        await app.arrived.wait()
+        await asyncio.sleep(2.1)  # two looks of the server
+        app.gate.set()
+        assert (await reader.read()).endswith(b"\r\n\r\n0")
+        await closed(writer)
+
+
+async def test_who_never_reads_is_cut_off(monkeypatch):
+    """A connection whose replies nobody takes ends, and so does one that cannot be closed in order."""
+    monkeypatch.setattr(http, "RECEIVE_S", 0.05)
+
+    class Long(Echo):
+        async def answer(self, request):
+            return Answer(
+                200, b"content-length: 9000000\r\n", b"a" * 9_000_000, close=request.path == b"/end"
+            )
+
+    async with server(Long(), cap=1) as (port, _, _):
+        for target in (b"/", b"/end"):
+            while await refused(port):
+                pass
+            reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=1024)
+            writer.write(get(target) * 2)
+            await reader.readexactly(1)
+            while await refused(port):  # its place is free again when it is gone
+                pass
+            writer.transport.abort()

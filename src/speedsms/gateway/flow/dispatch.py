@@ -145,6 +145,16 @@ def _of_one_node(queue: deque[_Entry], most: int) -> tuple[int, list[_Entry]]:
     return node_id, list(same)
 
 
+def _no_twins(batch: list[_Ended]) -> list[_Ended]:
+    """Up to the second outcome of one attempt: after "unknown", a late answer has to find that written."""
+    seen: set[tuple[int, int]] = set()
+    for n, (claimed, *_) in enumerate(batch):
+        if (claimed.message, claimed.attempt) in seen:
+            return batch[:n]
+        seen.add((claimed.message, claimed.attempt))
+    return batch
+
+
 class Recorder:
     """Writes outcomes in batches; what arrives while a commit is in flight goes in the next one."""
 
@@ -218,6 +228,7 @@ class Recorder:
 
     async def _record(self, session: Any, queue: deque[_Ended], write: _Write) -> None:
         node_id, batch = _of_one_node(queue, self._batch)
+        batch = _no_twins(batch) if queue is self._results else batch
         started, at = self._clock(), self._now()
         self._writing = session.backend, queue, batch, at
         await write(session, batch, node_id, at)
@@ -396,8 +407,10 @@ class Pump:
             failpoint.hit("S7")
             last = {(row.lane, row.pool): row.due for row in rows}
             self._since |= {place: due - _BESIDE for place, due in last.items()}
-            if self._node_id() == node_id:  # else declared dead: the sweep has taken them over (CH-9)
+            if self._node_id() == node_id:
                 self._begin(rows, node_id, long)
+            else:  # not sure of its place any more; what a dead node has is left to the sweep (CH-9)
+                await attempts.unclaim(session, channel_id=self._channel_id, node_id=node_id, at=at)
         self._count(len(rows))
         # What only the reserve holds back goes on as soon as something is recorded.
         self._blocked = len(rows) >= lanes[-1][1] < most

@@ -201,7 +201,7 @@ class Directory:
         task: asyncio.Task[T] | None = self._reading.get(key)
         if task is None:
             task = self._reading[key] = asyncio.create_task(read())
-            task.add_done_callback(lambda _: self._reading.pop(key, None))
+            task.add_done_callback(lambda done: self._reading.get(key) is done and self._reading.pop(key))
         return await asyncio.shield(task)
 
     async def _read_tariff(self) -> Tariff:

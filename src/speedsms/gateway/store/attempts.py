@@ -119,15 +119,16 @@ async def claim(
 
 # A claim's time is its name: a node makes no two at one moment.
 _UNCLAIM: Final = """
-WITH d AS (
-    DELETE FROM flight WHERE node_id = %(node)s AND channel_id = %(channel)s AND started_at = %(at)s
-        RETURNING *)
+WITH alive AS MATERIALIZED (SELECT id FROM node WHERE id = %(node)s FOR KEY SHARE),
+d AS (
+    DELETE FROM flight f USING alive
+    WHERE f.node_id = alive.id AND channel_id = %(channel)s AND f.started_at = %(at)s RETURNING f.*)
 INSERT INTO ready SELECT pool, lane, %(at)s, expires_at, account_id, message, attempt - 1, tries FROM d
 """
 
 
 async def unclaim(connection: Connection, *, channel_id: int, node_id: int, at: datetime) -> None:
-    """Give back what a claim took whose answer was lost on the way: nobody has begun it."""
+    """Give back what a claim took that nobody has begun: its answer was lost on the way, or came too late."""
     await fetch(connection, _UNCLAIM, {"channel": channel_id, "node": node_id, "at": at})
 
 

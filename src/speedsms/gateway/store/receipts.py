@@ -63,8 +63,8 @@ def keys_of(receipt: Receipt) -> str:
 # where a partition is still empty PostgreSQL may plan it as a filter over all that a channel has.
 _END: Final = f"""
 WITH x AS MATERIALIZED (
-    SELECT n, channel_id, string_to_array(keys, chr(30)) AS keys, number, status,
-        coalesce(cause, '') AS cause, event_id
+    SELECT n, channel_id, string_to_array(keys, chr(30)) AS keys, number,
+        CASE WHEN status < 32 THEN 0 ELSE status END AS status, coalesce(cause, '') AS cause, event_id
     FROM unnest({each("channel", "int")}, {each("keys", "text")}, {each("number", "bigint")},
         {each("status", "smallint")}, {each("cause", "text")}, {each("event_id", "uuid")}) WITH ORDINALITY
     AS x(channel_id, keys, number, status, cause, event_id, n)),

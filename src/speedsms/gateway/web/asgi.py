@@ -28,7 +28,7 @@ class Mounted(RequestResponseCycle):
         super().__init__(**given)
         self._app = app
         self._tasks = tasks
-        self._begun = False
+        self.begun = False
 
     def take(self, data: bytes) -> None:
         if not self.response_complete:
@@ -42,8 +42,8 @@ class Mounted(RequestResponseCycle):
         self.message_event.set()
 
     def begin(self) -> None:
-        if not self._begun:
-            self._begun = True
+        if not self.begun:
+            self.begun = True
             running = asyncio.create_task(self.run_asgi(cast(Any, self._app)))
             self._tasks.add(running)
             running.add_done_callback(self._tasks.discard)

@@ -75,9 +75,14 @@ class Connection(asyncio.Protocol):
         self._headers: list[Header] = []
         self._expects = False
         self._in_head = False
-        self._octets = 0  # at most so many belong to the head that is being received
+        self._begun = 0  # heads, in what is being read
+        self._octets = 0  # at most so many belong to the head that is being received …
+        self._counted = True  # … unless it began behind something else
+        self._bodiless = 0  # octets since the last that belonged to a body: names of chunks, trailers
         self._incomplete_since: float | None = None
         self._idle_since: float | None = None
+        self._stalled_since: float | None = None  # the client does not read, or its end is not flushed
+        self._over = False
 
     # ------------------------------------------------------------ the transport's calls
 
@@ -109,14 +114,20 @@ class Connection(asyncio.Protocol):
         self._idle_since = None
         if self._incomplete_since is None:
             self._incomplete_since = self.loop.time()
+        first = self._receiving is None and not self._in_head
         self._octets = self._octets + len(data) if self._in_head else len(data)
+        self._bodiless += len(data)
+        self._begun = 0
         try:
             with suppress(httptools.HttpParserUpgrade):  # the answer is that of any other request
                 self._parser.feed_data(data)
         except httptools.HttpParserError:
             self._give_up(self._refusal or HTTPStatus.BAD_REQUEST)
-        # A field that never ends reaches no callback: its octets are seen only here.
-        if self._in_head and self._octets > _LARGEST_HEAD:
+        if self._in_head and self._begun > first:  # how much of this was its own is not known
+            self._octets, self._counted = 0, False
+        # A field that never ends, of the head or behind the body, reaches no callback.
+        endless = self._octets if self._in_head else self._bodiless if self._receiving else 0
+        if endless > _LARGEST_HEAD:
             self._give_up(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
         self._go_on()
 
@@ -125,9 +136,11 @@ class Connection(asyncio.Protocol):
         return self.service.dated
 
     def pause_writing(self) -> None:
+        self._stalled_since = self.loop.time()
         self.flow.pause_writing()
 
     def resume_writing(self) -> None:
+        self._stalled_since = None
         self.flow.resume_writing()
 
     # ------------------------------------------------------------ the parser's calls
@@ -136,7 +149,8 @@ class Connection(asyncio.Protocol):
         self._target = b""
         self._headers = []
         self._expects = False
-        self._in_head = True
+        self._in_head = self._counted = True
+        self._begun += 1
         if self._incomplete_since is None:
             self._incomplete_since = self.loop.time()
 
@@ -144,6 +158,8 @@ class Connection(asyncio.Protocol):
         self._target += url
 
     def on_header(self, name: bytes, value: bytes) -> None:
+        if not self._in_head:  # a trailer, behind the body: it says nothing that we hear
+            return
         name = name.lower()
         if name == b"expect" and value.lower() == b"100-continue":
             self._expects = True
@@ -151,6 +167,8 @@ class Connection(asyncio.Protocol):
 
     def on_headers_complete(self) -> None:
         self._in_head = False
+        self._bodiless = 0
+        self._idle_since = None
         self._check_limits()
         target = _path_and_query(self._target)
         app = self.application.mounted(target[0])
@@ -163,6 +181,7 @@ class Connection(asyncio.Protocol):
             self.flow.pause_reading()
 
     def on_body(self, body: bytes) -> None:
+        self._bodiless = 0
         if self._receiving:
             self._receiving.take(body)
 
@@ -179,9 +198,10 @@ class Connection(asyncio.Protocol):
             self._refuse(HTTPStatus.REQUEST_URI_TOO_LONG)
         if not self._target.isascii():
             self._refuse(HTTPStatus.BAD_REQUEST)
-        if len(self._headers) > MAX_FIELDS or (
-            self._octets > MAX_HEADERS and octets(self._headers) > MAX_HEADERS
-        ):
+        if self._parser.should_upgrade():  # what follows would not be read as a body
+            self._refuse(HTTPStatus.BAD_REQUEST)
+        within = self._counted and self._octets <= MAX_HEADERS
+        if len(self._headers) > MAX_FIELDS or (not within and octets(self._headers) > MAX_HEADERS):
             self._refuse(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
 
     def _refuse(self, status: HTTPStatus) -> None:
@@ -224,7 +244,7 @@ class Connection(asyncio.Protocol):
 
     def _go_on(self) -> None:
         """Whose turn it is may begin, or tell its client to send the body."""
-        if self.transport.is_closing():
+        if self.transport.is_closing() or self._over:
             return
         if self._turns:
             self._turns[0].begin()
@@ -235,8 +255,12 @@ class Connection(asyncio.Protocol):
     def answered(self) -> None:
         """The reply of the first was written; the connection goes on, unless that was its last."""
         self._turns.popleft()
+        if self._over:
+            self.transport.close()
         if self.transport.is_closing():
             return
+        if self._turns and self._turns[0] is self._receiving:  # it had to wait for us
+            self._incomplete_since = self.loop.time()
         if len(self._turns) < 2 and not self._refusal:
             self.flow.resume_reading()
         if not self._turns and self._incomplete_since is None:
@@ -260,6 +284,10 @@ class Connection(asyncio.Protocol):
             self.transport.abort()
         if self._idle_since is not None and now - self._idle_since >= self.service.keep_alive_s:
             self.transport.abort()
+        if self.transport.is_closing() and self._stalled_since is None:
+            self._stalled_since = now
+        if self._stalled_since is not None and now - self._stalled_since >= RECEIVE_S:
+            self.transport.abort()
 
     def shutdown(self) -> None:
         """The server stops: close now, or after the last reply that somebody waits for."""
@@ -269,9 +297,12 @@ class Connection(asyncio.Protocol):
             self.transport.close()
 
     def cancel(self) -> None:
-        """The drain ran out of time: what was begun is answered as unknown."""
-        for turn in self._turns:
-            turn.cancel()
+        """The drain is over: what was begun is answered as unknown, and nothing begins any more."""
+        self._over = True
+        if self._turns and self._turns[0].begun:
+            self._turns[0].cancel()
+        else:
+            self.transport.abort()
 
 
 def _path_and_query(target: bytes) -> tuple[bytes, bytes]:

@@ -139,6 +139,10 @@ class Request:
         if self.ready and self._task is None:
             self._task = self._line.loop.create_task(self._run())
 
+    @property
+    def begun(self) -> bool:
+        return self._task is not None
+
     def lose(self) -> None:
         """The connection is gone; what was begun goes on."""
         if self._task:
