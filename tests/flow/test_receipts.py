@@ -164,7 +164,7 @@ async def test_two_processes_take_the_same_receipts_at_once(db, sent):
 
 @pytest.mark.parametrize("status", [1, 31])
 async def test_every_kind_of_delivery_is_told_as_zero(db, sent, session, status):
-    """TP-Status 1 to 31 say delivered like 0, which customers hear (protocol §9.5); said again it is no news."""
+    """TP-Status 1 to 31 is told as 0, like any delivery (protocol §9.5); said again it is no news."""
     await sent(0, "a")
     for _ in range(2):
         await apply(session, receipt("a", status=status))
