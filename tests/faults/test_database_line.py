@@ -10,7 +10,7 @@ from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
-from carriers import FULL, LEVEL, drained_by_policy, often, submits
+from carriers import COUNTS, FULL, drained_by_policy, often, submits
 from checker import check
 from journals import Client, Sink
 from page import publish
@@ -97,7 +97,7 @@ def write_report(figures):
         [
             "## Cut lines to the database",
             "",
-            f"Measured on {datetime.now(UTC):%Y-%m-%d} by `SPEEDSMS_FAULTS={LEVEL}`, seed {SEED}, Python",
+            f"Measured on {datetime.now(UTC):%Y-%m-%d} by `make faults`{COUNTS}, seed {SEED}, Python",
             f"{platform.python_version()}: an API process and a worker reach PostgreSQL through a proxy that",
             "cuts, and two simulated carriers take their messages. After each row: acknowledged requests",
             "lost 0, executed twice 0, ledger difference 0 đ, sent twice 0. Messages: so far in the run.",

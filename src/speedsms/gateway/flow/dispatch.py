@@ -402,7 +402,6 @@ class Pump:
         for row in rows:
             row.made = self._channel.cuts(row.content, row.encoding, row.parts)
         long = await self._long(session, rows, at)
-        self._claiming = None
         if rows:
             failpoint.hit("S7")
             last = {(row.lane, row.pool): row.due for row in rows}
@@ -411,6 +410,7 @@ class Pump:
                 self._begin(rows, node_id, long)
             else:  # not sure of its place any more; what a dead node has is left to the sweep (CH-9)
                 await attempts.unclaim(session, channel_id=self._channel_id, node_id=node_id, at=at)
+        self._claiming = None
         self._count(len(rows))
         # What only the reserve holds back goes on as soon as something is recorded.
         self._blocked = len(rows) >= lanes[-1][1] < most
