@@ -185,15 +185,6 @@ class Database:
         except CommitUnknown as error:
             raise DatabaseAway(str(error)) from error
 
-    async def dictrows(self, sql: str, **params: Any) -> list[dict[str, Any]]:
-        async with self.session() as session:
-            try:
-                cursor = await session.execute(sql, params, binary=True)
-                names = [column.name for column in cursor.description or ()]
-                return [dict(zip(names, row, strict=True)) for row in await cursor.fetchall()]
-            except psycopg.Error as error:
-                raise _translate(session, error) from error
-
     async def execute(self, sql: str, **params: Any) -> int:
         """Run one statement without result; the number of rows it touched."""
         async with self.session() as session:

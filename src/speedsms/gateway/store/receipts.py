@@ -53,6 +53,17 @@ def keys_of(receipt: Receipt) -> str:
     return "\x1e".join([tame(key) for key in receipt.keys or (receipt.reference,)])
 
 
+def hooks_of(told: str) -> str:
+    """SQL: the part `hooks`, where the accounts in `told` want their reports, and how numbers are written."""
+    return f"""hooks AS MATERIALIZED (
+    SELECT p.id, p.account_id, a.form FROM endpoint p
+    CROSS JOIN LATERAL (
+        SELECT coalesce(settings->>'phone_form', 'national') AS form FROM account
+        WHERE account.id = p.account_id LIMIT 1) a
+    WHERE p.account_id = ANY(ARRAY(SELECT DISTINCT account_id FROM {told})) AND event = 'report'
+        AND enabled)"""
+
+
 # named: what a receipt finds by the first of its keys that finds anything; a second one is read only to see
 # whether the first is alone. It ends a message of one part that no other receipt of the batch is about and
 # that is open: whoever ends a message takes its started mark away, its row in `flight`. All others are left
@@ -93,12 +104,7 @@ landed AS (
     RETURNING message),
 done AS MATERIALIZED (SELECT * FROM named WHERE message IN (SELECT message FROM landed)),
 ended AS (INSERT INTO final SELECT account_id, message, status, %(at)s, cause FROM done),
-hooks AS MATERIALIZED (
-    SELECT p.id, p.account_id, a.form FROM endpoint p
-    CROSS JOIN LATERAL (
-        SELECT coalesce(settings->>'phone_form', 'national') AS form FROM account
-        WHERE account.id = p.account_id LIMIT 1) a
-    WHERE p.account_id = ANY(ARRAY(SELECT DISTINCT account_id FROM done)) AND event = 'report' AND enabled),
+{hooks_of("done")},
 into_outbox AS (
     INSERT INTO outbox (endpoint_id, due, account_id, event_id, kind, subject, status, sequence, phone_form,
         created_at, number, reference)

@@ -11,7 +11,7 @@ from speedsms.gateway.store.attempts import GRACE
 from speedsms.gateway.store.columns import column, each, sparse, tame
 from speedsms.gateway.store.db import Connection, Database, fetch, within
 from speedsms.gateway.store.messages import request_id
-from speedsms.gateway.store.receipts import Receipt, end, is_plain, keys_of
+from speedsms.gateway.store.receipts import Receipt, end, hooks_of, is_plain, keys_of
 
 _REFERENCE_LIFE: Final = timedelta(days=10)  # older ones are dropped with their week
 _TOMORROW: Final = timedelta(days=1)
@@ -54,7 +54,7 @@ WITH x AS MATERIALIZED (
 # Tables are looked into by LATERAL … LIMIT, row by row through their indexes; everything else meets in hash
 # joins, for which nested loops are switched off (`connect`): the planner takes each of these sets for one
 # row.
-_APPLY: Final = """
+_WEIGH: Final = """
 named AS MATERIALIZED (
     SELECT x.n, r.message AS about, r.attempt AS try, r.part AS piece,
         CASE WHEN x.whole THEN 1 ELSE r.parts END AS pieces, r.account_id, r.number AS phone, r.test,
@@ -165,12 +165,8 @@ into_event AS (
 news AS MATERIALIZED (
     SELECT account_id, message, status, gen_random_uuid() AS event_id FROM ended
     UNION ALL SELECT account_id, about, status, gen_random_uuid() FROM temporary),
-hooks AS MATERIALIZED (
-    SELECT p.id, p.account_id, a.form FROM endpoint p
-    CROSS JOIN LATERAL (
-        SELECT coalesce(settings->>'phone_form', 'national') AS form FROM account
-        WHERE account.id = p.account_id LIMIT 1) a
-    WHERE p.account_id = ANY(ARRAY(SELECT DISTINCT account_id FROM news)) AND event = 'report' AND enabled),
+"""
+_TELL: Final = f"""{hooks_of("news")},
 into_outbox AS (
     INSERT INTO outbox (endpoint_id, due, account_id, event_id, kind, subject, status, sequence, phone_form,
         created_at)
@@ -196,8 +192,8 @@ _MATCHED: Final = """,
 gone AS (
     DELETE FROM receipt WHERE id = ANY(ARRAY(SELECT n FROM chosen WHERE n NOT IN (SELECT n FROM again))))
 """
-_APPLY_NEW: Final = _FROM_PEERS + _APPLY + _ANSWER + _BY_WHICH_KEY
-_APPLY_PARKED: Final = _FROM_PARKED + _APPLY + _MATCHED + _ANSWER + _OF_WHICH_CHANNEL
+_APPLY_NEW: Final = _FROM_PEERS + _WEIGH + _TELL + _ANSWER + _BY_WHICH_KEY
+_APPLY_PARKED: Final = _FROM_PARKED + _WEIGH + _TELL + _MATCHED + _ANSWER + _OF_WHICH_CHANNEL
 # A mapping may come as late as an answer: until then a receipt is looked at every few seconds, then rarely.
 _LATER: Final = f"""
 %(at)s + CASE WHEN %(at)s - received_at < interval '{_ANSWER_S:.0f} seconds'
