@@ -260,7 +260,9 @@ async def test_a_down_channel_gives_its_traffic_to_the_next_and_gets_it_back(gat
     await gateway.up("first")
     await gateway.send(VIETTEL)
     await gateway.drain()
-    assert [name for name, _, _ in await gateway.taken()] == ["first", "second", "first"]
+    # A claim that was on its way when the bind broke may have asked the first in vain.
+    sent = [name for name, _, kind in await gateway.taken() if kind == "sent"]
+    assert sent == ["first", "second", "first"]
 
 
 async def test_not_written_goes_to_the_next_route_at_once(gateway, smsc):
