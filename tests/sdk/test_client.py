@@ -246,11 +246,11 @@ def test_keys_count_once_the_service_has_said_so(kit, service):
 
 def test_nobody_listens(ask, kit):
     """A refused connection is certain: nothing was sent."""
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
-    kit.service = type("Closed", (), {"url": f"http://127.0.0.1:{port}"})
-    with pytest.raises(Unavailable) as caught:
-        ask("send", PHONE, "hi", client={"retries": 1})
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))  # without listening, and so that nobody else does
+        kit.service = type("Closed", (), {"url": f"http://127.0.0.1:{silent.getsockname()[1]}"})
+        with pytest.raises(Unavailable) as caught:
+            ask("send", PHONE, "hi", client={"retries": 1})
     assert caught.value.retryable
 
 
@@ -261,8 +261,8 @@ def test_total_time(ask, service, kit):
         service.script.append(script)
         began = time.monotonic()
         with pytest.raises(OutcomeUnknown):
-            ask("send", PHONE, "hi", timeout_s=0.4, client={"honours_keys": True})
-        assert time.monotonic() - began < 2
+            ask("send", PHONE, "hi", timeout_s=1.0, client={"honours_keys": True})
+        assert time.monotonic() - began < 10  # the service would go on for 20 s and more
 
 
 def test_a_repeat_after_the_service_said_when(ask, service, kit):
@@ -316,7 +316,7 @@ sms.send("0912345678", "parent")
 
 def test_a_forked_worker_has_connections_of_its_own(kit, service):
     """Parent and child on one socket would read each other's replies."""
-    subprocess.run([sys.executable, "-c", FORKED, kit.token, service.url], check=True, timeout=30)
+    subprocess.run([sys.executable, "-c", FORKED, kit.token, service.url], check=True, timeout=100)
     assert [seen.json["content"] for seen in service.seen] == ["parent", "child", "parent"]
     assert service.connections == 2
 

@@ -101,7 +101,7 @@ def test_refusals_with_their_reasons(fake, sms):
 
 def test_waiting_for_delivery(sms):
     """Until every number is final."""
-    (status,) = sms.wait(sms.send(PHONE, "hi").tran_id, within_s=10)
+    (status,) = sms.wait(sms.send(PHONE, "hi").tran_id, within_s=60)
     assert status.final
 
 

@@ -301,7 +301,7 @@ class Receiver:
         self.url = f"http://127.0.0.1:{self.server.server_port}/sms?from=fake"
 
     def next(self):
-        assert self._arrived.acquire(timeout=10)
+        assert self._arrived.acquire(timeout=60)
         return self.heard[-1]
 
 
@@ -465,7 +465,7 @@ def test_waiting_for_a_code_ends_with_its_arrival():
     with fake_gateway() as gateway:
         later = threading.Timer(0.05, lambda: SpeedSMS().send("0912345678", "Ma: 493027"))
         later.start()
-        assert gateway.wait_otp("+84912345678") == "493027"
+        assert gateway.wait_otp("+84912345678", within_s=60) == "493027"
         with pytest.raises(AssertionError, match=r"no new code for 0912345678.*\n.*Ma: 493027"):
             gateway.wait_otp("0912345678", within_s=0)
         later.join()
@@ -473,7 +473,7 @@ def test_waiting_for_a_code_ends_with_its_arrival():
 
 def raw(gateway, *pieces: bytes) -> bytes:
     port = int(gateway.url.rpartition(":")[2])
-    with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
+    with socket.create_connection(("127.0.0.1", port), timeout=60) as connection:
         connection.sendall(b"".join(pieces))
         connection.shutdown(socket.SHUT_WR)
         found = b""
@@ -527,14 +527,16 @@ def test_what_clients_do_with_http(sms_gateway):
 
 def test_faults_reach_the_client_as_faults(sms_gateway):
     """A cut connection is cut, silence is silent, and the next call is well."""
-    connection = http.client.HTTPConnection(sms_gateway.url.removeprefix("http://"), timeout=0.2)
+    connection = http.client.HTTPConnection(sms_gateway.url.removeprefix("http://"))
     sms_gateway.fail_next(reset=True)
     sms_gateway.fail_next(timeout=True)
-    for fault in (ConnectionResetError, TimeoutError):
+    for fault, patience_s in ((ConnectionResetError, 60), (TimeoutError, 0.2)):
+        connection.timeout = patience_s
         connection.request("GET", "/user/info", headers={"Authorization": f"Bearer {TOKEN}"})
         with pytest.raises(fault):
             connection.getresponse()
         connection.close()
+    connection.timeout = 60
     connection.request("GET", "/user/info", headers={"Authorization": f"Bearer {TOKEN}"})
     assert connection.getresponse().status == 200
     connection.close()
