@@ -52,13 +52,12 @@ async def server(
     stop = asyncio.Event()
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
+        sock.listen()  # who comes early waits; a connection to find out would count against the cap
         serving = asyncio.create_task(
             http.serve(app or Echo(), sock, stop, connections_per_address=cap, keep_alive_s=keep_alive_s)
         )
         port = sock.getsockname()[1]
         try:
-            while not await listening(port):
-                pass
             yield port, stop, serving
         finally:
             stop.set()
@@ -356,7 +355,6 @@ async def test_an_upgrade_offer_in_pieces_is_refused(port):
 
 async def test_a_running_call_is_not_idle(monkeypatch):
     """Neither a body that outlasted its answer nor a wait for its turn counts against a request."""
-    monkeypatch.setattr(http, "RECEIVE_S", 1.5)
     app = Slow()
     async with server(app, keep_alive_s=0) as (port, _, _):
         big = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 3000000\r\n\r\n"
@@ -368,9 +366,22 @@ async def test_a_running_call_is_not_idle(monkeypatch):
         app.arrived.clear()
         writer.write(b"a" + get(b"/slow"))
         await app.arrived.wait()
-        await asyncio.sleep(2.1)  # two looks of the server
+        monkeypatch.setattr(http, "RECEIVE_S", 0)
+        for _ in range(2):  # looks of the server: each ends who asks nothing
+            assert await exchange(port, b"") == b""
         app.gate.set()
         assert (await reader.read()).endswith(b"\r\n\r\n0")
+        await closed(writer)
+
+
+async def heard(port: int, raw: bytes) -> asyncio.StreamWriter:
+    """A connection that has begun to get its answer: tried again while another one has its place."""
+    while True:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=1024)
+        writer.write(raw)
+        with suppress(ConnectionError):
+            if await reader.read(1):
+                return writer
         await closed(writer)
 
 
@@ -386,11 +397,7 @@ async def test_who_never_reads_is_cut_off(monkeypatch):
 
     async with server(Long(), cap=1) as (port, _, _):
         for target in (b"/", b"/end"):
-            while await refused(port):
-                pass
-            reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=1024)
-            writer.write(get(target) * 2)
-            await reader.readexactly(1)
+            writer = await heard(port, get(target) * 2)
             while await refused(port):  # its place is free again when it is gone
                 pass
             writer.transport.abort()
