@@ -91,7 +91,7 @@ async def test_a_change_is_announced(shop):
     """Running processes hear of a change when it commits, and not before."""
     connection = await shop.connect()
     await connection.execute("LISTEN config")
-    notices = connection.notifies(timeout=5, stop_after=1)
+    notices = connection.notifies(timeout=60, stop_after=1)
     await _do(shop, admin.block, "shop", blocked=True)
     assert [notice.channel async for notice in notices] == ["config"]
     await connection.close()

@@ -204,7 +204,7 @@ def test_hints_speak_the_language_of_the_environment(typed, monkeypatch):
 def test_status_masks_numbers(typed):
     """They are shown on demand only, to programs too."""
     typed("send", "0912345678", "--text", "a")
-    code, rows, _ = typed("status", "1", "--wait", "20", "--json")
+    code, rows, _ = typed("status", "1", "--wait", "60", "--json")
     assert (code, rows) == (0, [{"phone": "84•••••678", "progress": "delivered"}])
     assert "0912345678  delivered" in typed("status", "1", "--show-pii")[1]
     assert masked("+84 912 345 678") == "84•••••678"
@@ -451,9 +451,9 @@ def test_ctrl_c_while_it_is_under_way(gateway):
     words = [*COMMAND, "send", "0912345678", "--text", "a", "--json"]
     process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     with gateway.changed:
-        assert gateway.changed.wait_for(lambda: gateway.messages, 20)
+        assert gateway.changed.wait_for(lambda: gateway.messages, 60)
     process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=20)
+    out, err = process.communicate(timeout=60)
     assert process.returncode == 130
     key = json.loads(out)["error"]["key"]
     assert f"may have gone out (--key {key})" in err

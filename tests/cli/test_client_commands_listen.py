@@ -6,17 +6,19 @@ import socket
 import subprocess
 import sys
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import islice
 from queue import Queue
+from random import SystemRandom
 from threading import Thread
+from types import SimpleNamespace
 
 import httpx2
 import pytest
 
 from speedsms import webhook
-from speedsms.cli import build
+from speedsms.cli import build, listen
 from speedsms.cli.connection import Connection
 from speedsms.cli.listen import Event, Listener, _forward
 from speedsms.errors import ConfigurationError, InvalidRequest
@@ -55,10 +57,17 @@ def serving(answer):
     server.daemon_threads = True
     thread = Thread(target=server.serve_forever, args=(0.01,))
     thread.start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+def clock(**instead):
+    """The module `time`, but for these functions; other threads of this process keep theirs."""
+    return SimpleNamespace(**{**vars(time), **instead})
 
 
 def scripted(*replies):
@@ -106,10 +115,10 @@ def test_webhooks_arrive_signed(tmp_path, monkeypatch):
         process = subprocess.Popen(
             [*COMMAND, *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=tmp_path
         )
-        got = [received.get(timeout=20) for _ in range(3)]
+        got = [received.get(timeout=60) for _ in range(3)]
         lines = [process.stdout.readline() for _ in range(3)]
         process.send_signal(signal.SIGINT)
-        out, err = process.communicate(timeout=20)
+        out, err = process.communicate(timeout=60)
     assert (process.returncode, out) == (0, "")
     report, sms = (webhook.parse(body, headers, SECRET) for body, headers in got[:2])
     assert (report.tran_id, report.status, report.sequence, report.event_id) == (7, 69, 2, "evt_1")
@@ -128,7 +137,7 @@ def test_webhooks_arrive_signed(tmp_path, monkeypatch):
 def test_a_gateway_that_was_away_is_found_again(monkeypatch, capsys):
     """Silence, trouble and a limit are waited out; a forgotten listener is made anew; nothing comes twice."""
     waits = []
-    monkeypatch.setattr(time, "sleep", waits.append)
+    monkeypatch.setattr(listen, "time", clock(sleep=waits.append))
     client, asked = scripted(
         MADE,
         (200, {"events": [event(1, REPORT), event(2, REPORT)], "dropped": 0}),
@@ -155,7 +164,7 @@ def test_a_gateway_that_was_away_is_found_again(monkeypatch, capsys):
 def test_a_limit_at_the_start_is_waited_out(monkeypatch, capsys):
     """Such as that of a run over a file that has just ended."""
     waits = []
-    monkeypatch.setattr(time, "sleep", waits.append)
+    monkeypatch.setattr(listen, "time", clock(sleep=waits.append))
     limit = (429, {"error": {"code": "rate_limit", "message": "60 requests a minute"}}, {"Retry-After": "37"})
     client, asked = scripted(limit, MADE)
     Listener(client, ("sms",), Connection()).register()
@@ -165,7 +174,7 @@ def test_a_limit_at_the_start_is_waited_out(monkeypatch, capsys):
 
 def test_a_receiver_that_does_not_answer_is_named(monkeypatch):
     """So that nobody looks for the fault in the gateway."""
-    monkeypatch.setattr(time, "sleep", lambda _s: None)
+    monkeypatch.setattr(listen, "time", clock(sleep=lambda _s: None))
     one = Event(1, "evt_1", b"{}", {})
     with httpx2.Client(trust_env=False) as local:
         said, _ = _forward(local, "http://127.0.0.1:1/hook", SECRET, one)
@@ -188,8 +197,8 @@ def test_a_slow_receiver_keeps_its_listener(monkeypatch):
     client, asked = scripted(
         MADE, (200, {"events": batch}), (200, {"events": batch[1:]}), (200, {"events": batch[2:]})
     )
-    clock = iter(range(0, 1000, 31))
-    monkeypatch.setattr(time, "monotonic", lambda: next(clock))
+    times = iter(range(0, 1000, 31))
+    monkeypatch.setattr(listen, "time", clock(monotonic=lambda: next(times)))
     listener = Listener(client, ("report",), Connection())
     listener.register()
     assert [one.cursor for one in islice(listener.events(), 3)] == [1, 2, 3]
@@ -219,12 +228,18 @@ def test_a_service_that_cannot_be_listened_to(reply, error, reason):
     assert raised.value.reason == reason
 
 
+def free_port():
+    """Below those that the kernel gives to connections: none takes it before the gateway listens."""
+    while True:
+        with socket.socket() as free, suppress(OSError):
+            free.bind(("127.0.0.1", SystemRandom().randrange(20_000, 32_000)))
+            return free.getsockname()[1]
+
+
 @pytest.mark.slow
 def test_a_real_gateway(database_url, tmp_path, monkeypatch, capsys):
     """What `trigger` makes reaches the receiver through `listen`, signed with the secret that was given."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     monkeypatch.setenv("SPEEDSMS_DATABASE_URL", database_url)
     monkeypatch.setenv("SPEEDSMS_DATA_DIR", str(tmp_path / "data"))
     monkeypatch.chdir(tmp_path)
@@ -246,18 +261,18 @@ def test_a_real_gateway(database_url, tmp_path, monkeypatch, capsys):
         monkeypatch.setenv("SPEEDSMS_TOKEN", json.loads(ready.read_text())["token"])
         monkeypatch.setenv("SPEEDSMS_BASE_URL", f"http://127.0.0.1:{port}")
         words = ["listen", "--forward-to", local, "--secret", SECRET]
-        listen = subprocess.Popen(
+        listening = subprocess.Popen(
             [*COMMAND, *words], stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
-        assert "webhooks go to" in listen.stderr.readline()
+        assert "webhooks go to" in listening.stderr.readline()
         for event_ in (["report", "--status", "69", "--tran-id", "42"], ["sms", "--content", "Có ă"]):
             with pytest.raises(SystemExit):
                 build()(["trigger", *event_, "--json"], result_action="print_non_int_sys_exit")
             assert json.loads(capsys.readouterr().out)["data"]["endpoints"] >= 1
-        got = {type(one): one for one in (received.get(timeout=20), received.get(timeout=20))}
-        listen.send_signal(signal.SIGINT)
-        listen.communicate(timeout=20)
-        assert listen.returncode == 0
+        got = {type(one): one for one in (received.get(timeout=60), received.get(timeout=60))}
+        listening.send_signal(signal.SIGINT)
+        listening.communicate(timeout=60)
+        assert listening.returncode == 0
         gateway.terminate()
         gateway.wait(30)
     assert (got[webhook.Report].tran_id, got[webhook.Report].status) == (42, 69)

@@ -58,7 +58,7 @@ def test_a_session_of_a_tester(start, tmp_path):
     script, journal = tmp_path / "carrier.toml", tmp_path / "pdus.jsonl"
     script.write_text('[play]\nstatus = "RTHROTTLED"\n')
     process, port = start("--script", script, "--journal", journal)
-    with socket.create_connection(("127.0.0.1", port), timeout=10) as peer:
+    with socket.create_connection(("127.0.0.1", port), timeout=60) as peer:
         assert asked(peer, encode(Bind("transceiver", "shop", "geheim1"), 1)).status == 0
         assert asked(peer, submit("84912345678", 2)).status == 0x58
         for text, said in (("[play]\nstat = 1\n", "the old script stays"), ("", "is read again")):
@@ -70,7 +70,7 @@ def test_a_session_of_a_tester(start, tmp_path):
         assert receipt.command == Command.DELIVER_SM
         assert asked(peer, encode_bare(Command.UNBIND, 4)).command == Command.UNBIND_RESP
     process.send_signal(signal.SIGINT)
-    out, _ = process.communicate(timeout=10)
+    out, _ = process.communicate(timeout=60)
     assert process.returncode == 0
     assert re.search(r"connection 1 → bind_transceiver #1", out)
     assert "submits    2: RTHROTTLED 1, ROK 1\n" in out
@@ -97,7 +97,7 @@ def test_a_session_of_a_tester(start, tmp_path):
 )
 def test_what_cannot_be_played(words, code, said):
     """One line with the reason, and the exit code of experience §4."""
-    ended = subprocess.run([*COMMAND, *words], capture_output=True, text=True, timeout=20, check=False)
+    ended = subprocess.run([*COMMAND, *words], capture_output=True, text=True, timeout=100, check=False)
     assert ended.returncode == code
     assert said in ended.stderr
     assert ended.stdout == ""
