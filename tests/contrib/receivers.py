@@ -42,7 +42,7 @@ def over_http(port):
     """Posts through a socket."""
 
     def post(body, headers, method="POST"):
-        connection = HTTPConnection("127.0.0.1", port, timeout=10)
+        connection = HTTPConnection("127.0.0.1", port, timeout=60)
         try:
             connection.request(method, PATH, body, headers)
             reply = connection.getresponse()
@@ -92,7 +92,7 @@ def asgi(inbox):
 
     thread = threading.Thread(target=lambda: asyncio.run(serve()))
     thread.start()
-    assert bound.wait(10)
+    assert bound.wait(60)
     with over_http(server.servers[0].sockets[0].getsockname()[1]) as post:
         yield post
     server.should_exit = True

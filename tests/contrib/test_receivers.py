@@ -54,12 +54,12 @@ def test_an_event_in_work_is_not_done_yet(post, inbox):
 
     def meanwhile():
         begun.set()
-        assert go_on.wait(10)
+        assert go_on.wait(60)
 
     inbox.meanwhile = meanwhile
     first = threading.Thread(target=lambda: answers.append(post(REPORT, signed(REPORT))))
     first.start()
-    assert begun.wait(10)
+    assert begun.wait(60)
     answers.append(post(REPORT, signed(REPORT)))
     go_on.set()
     first.join()

@@ -14,7 +14,7 @@ def test_a_view_sends(sms_gateway):
 
     from speedsms.contrib.starlette import sms_client, sms_lifespan
 
-    app, clients = fastapi.FastAPI(lifespan=sms_lifespan(timeout_s=5)), set()
+    app, clients = fastapi.FastAPI(lifespan=sms_lifespan(timeout_s=60)), set()
 
     @app.post("/welcome/{phone}")
     async def welcome(phone: str, sms: Annotated[AsyncSpeedSMS, fastapi.Depends(sms_client)]) -> int:

@@ -21,10 +21,11 @@ import socket
 import subprocess
 import sys
 import time
-from contextlib import redirect_stdout
+from contextlib import redirect_stdout, suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
+from random import SystemRandom
 
 from speedsms.testing import fake_gateway
 
@@ -145,8 +146,11 @@ class Reader:
 
 
 def _free_port():
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return probe.getsockname()[1]
+    """Below those that the kernel gives to connections: none takes it before its server listens."""
+    while True:
+        with suppress(OSError), socket.socket() as probe:
+            probe.bind(("127.0.0.1", SystemRandom().randrange(20_000, 32_000)))
+            return probe.getsockname()[1]
 
 
 def _reach(server, port):
@@ -170,7 +174,7 @@ def read(page):
     sys.path.insert(0, "")
     told, found = [], blocks(page)
     with fake_gateway() as gateway:
-        builtins.input = lambda _prompt="": gateway.wait_otp(PHONE)  # the reader has the phone
+        builtins.input = lambda _prompt="": gateway.wait_otp(PHONE, LONGEST_S)  # the reader has the phone
         os.environ["WEBHOOK_SECRET"] = SECRET
         reader = Reader(str(page), found, gateway)
         for block in found:

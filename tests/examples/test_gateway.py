@@ -18,9 +18,9 @@ TEXT = "Xin chào bạn"
 
 def _arrived(gateway, text):
     """The phones of the simulator to which this text came; waits until there is one."""
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
-        with urlopen(f"{gateway.url}/sim/api/messages?q={quote(text)}", timeout=10) as reply:
+        with urlopen(f"{gateway.url}/sim/api/messages?q={quote(text)}", timeout=60) as reply:
             if found := [message["phone"] for message in json.load(reply) if message["content"] == text]:
                 return found
         time.sleep(0.05)

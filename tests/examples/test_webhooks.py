@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 from urllib.request import Request, urlopen
 
 import pytest
-from programs import EXAMPLES, LANGUAGES, RECEIVERS, Programs, Receiver, build, environment, needed
+from programs import EXAMPLES, LANGUAGES, LIMIT_S, RECEIVERS, Programs, Receiver, build, environment, needed
 from standardwebhooks import Webhook
 
 pytestmark = pytest.mark.slow
@@ -33,7 +33,7 @@ def _signed(body=REPORT, secret=SECRET, age_s=0, event=EVENT):
 
 def _post(url, headers, body=REPORT, method="POST"):
     """The HTTP status; 0 if the connection was closed on a body that is too long."""
-    connection = HTTPConnection(urlsplit(url).netloc, timeout=10)
+    connection = HTTPConnection(urlsplit(url).netloc, timeout=LIMIT_S)
     try:
         connection.request(method, "/", body.encode(), headers)
         return connection.getresponse().status
@@ -124,7 +124,7 @@ def test_no_secret_lets_nobody_in(name, secrets, built):
         return
     command = LANGUAGES[name].command("webhook", built)
     variables = environment(WEBHOOK_SECRET=secrets)
-    done = subprocess.run([*command, "9"], env=variables, capture_output=True, timeout=30, check=False)
+    done = subprocess.run([*command, "9"], env=variables, capture_output=True, timeout=LIMIT_S, check=False)
     assert done.returncode != 0
     assert b"listening" not in done.stdout
 
@@ -162,6 +162,6 @@ def test_what_the_gateway_posts(built, gateway):
         for receiver in receivers:
             assert f"to {phone}: delivered (0)" in receiver.line("report ")
         reply = Request(f"{gateway.url}/sim/api/phones/{phone}/reply", b'{"content":"C\\u00f3"}')
-        urlopen(reply, timeout=10).close()
+        urlopen(reply, timeout=LIMIT_S).close()
         for receiver in receivers:
             assert "Có" in receiver.line("incoming ")
