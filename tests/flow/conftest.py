@@ -3,6 +3,7 @@ still.
 """
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -97,10 +98,13 @@ class Gateway:
         assert all(d.agrees for d in differences), differences
 
     async def configure(self, channel: str = "simulator", **settings: Any) -> None:
-        """Change the settings of a channel."""
+        """Change the settings of a channel; what it was before has ended, and claims nothing more."""
         async with self.db.transaction() as connection:
             await routing.set_channel(connection, channel, settings)
         await self.worker.load()
+        async with asyncio.timeout(20):
+            while any(running.leaving for running in self.worker._running.values()):
+                await self.worker.load()
 
     async def add(self, name: str, settings: dict[str, Any] | None = None, **route: Any) -> int:
         """A channel with a route to it, a simulated one unless its settings name hosts; its id."""
@@ -120,12 +124,20 @@ class Gateway:
         await self.up(name)
         return channel_id
 
-    async def up(self, name: str, state: str = "up") -> None:
-        """Until the worker says so of a channel; it looks at its channels all the while."""
-        sql = "SELECT health->>'state' = %(state)s FROM channel WHERE name = %(name)s"
+    async def up(self, name: str, state: str = "up") -> dict[str, Any]:
+        """Until the worker says so of a channel, and lets it have its messages; what it said."""
+        sql = "SELECT health FROM channel WHERE name = %(name)s"
         async with asyncio.timeout(20):
-            while not await self.one(sql, name=name, state=state):
+            while (said := await self.one(sql, name=name)).get("state") != state:
                 await self.worker.load()
+        await self.worker.load()  # a channel may come up between the sharing of pools and the telling
+        return dict(said)
+
+    async def silence(self, name: str = "simulator") -> None:
+        """Until nothing is claimed for a channel any more, nor is a claim on its way."""
+        await self.worker.loaded.wait()
+        await self.db.execute("UPDATE channel SET enabled = false WHERE name = %(name)s", name=name)
+        await self.up(name, "stopped")
 
     async def until(self, sql: str, expected: Any, **params: Any) -> None:
         """Until a query says so; the worker is kept awake."""
@@ -181,9 +193,12 @@ async def sink() -> AsyncIterator[Sink]:
 async def smsc() -> AsyncIterator[Smsc]:
     """A carrier that takes everything and reports it delivered, on `port`."""
     smsc = Smsc(Script(magic=False))
-    smsc.port = await smsc.start()
-    yield smsc
-    await smsc.stop()
+    with socket.socket() as held:  # bound, not listening: nobody else gets the port while it is stopped
+        held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        held.bind(("127.0.0.1", 0))
+        smsc.port = await smsc.start(held.getsockname()[1])
+        yield smsc
+        await smsc.stop()
 
 
 @pytest.fixture
