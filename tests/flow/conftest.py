@@ -28,12 +28,14 @@ PRICE_VND = 250
 
 
 class Clock:
-    """Wall time of the gateway under test."""
+    """Wall time of the gateway under test. step: by so much it goes on each time it is looked at."""
 
     def __init__(self) -> None:
         self.now = datetime.now(UTC).replace(microsecond=0)
+        self.step = timedelta()
 
     def __call__(self) -> datetime:
+        self.now += self.step
         return self.now
 
     def advance(self, **by: float) -> None:
