@@ -5,6 +5,7 @@ still.
 import asyncio
 import socket
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -162,6 +163,7 @@ class Sink:
     def __init__(self) -> None:
         self.posts: list[tuple[dict[str, str], bytes]] = []
         self.answers: list[int] = []
+        self.serving: set[asyncio.Task[Any]] = set()
         self.port = 0
 
     @property
@@ -169,17 +171,22 @@ class Sink:
         return [body for _, body in self.posts]
 
     async def answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.serving.add(asyncio.current_task())
         try:
-            while True:
-                head = (await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
-                headers = dict(line.lower().split(": ", 1) for line in head[1:] if line)
-                body = await reader.readexactly(int(headers.get("content-length", "0")))
-                self.posts.append((headers, body))
-                status = self.answers.pop(0) if self.answers else 200
-                writer.write(f"HTTP/1.1 {status} X\r\nContent-Length: 0\r\n\r\n".encode())
-                await writer.drain()
-        except (asyncio.IncompleteReadError, ConnectionResetError):
-            writer.close()
+            with suppress(asyncio.IncompleteReadError, ConnectionError):
+                while True:
+                    await self._one(reader, writer)
+        finally:
+            writer.transport.abort()
+
+    async def _one(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = (await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
+        headers = dict(line.lower().split(": ", 1) for line in head[1:] if line)
+        body = await reader.readexactly(int(headers.get("content-length", "0")))
+        self.posts.append((headers, body))
+        status = self.answers.pop(0) if self.answers else 200
+        writer.write(f"HTTP/1.1 {status} X\r\nContent-Length: 0\r\n\r\n".encode())
+        await writer.drain()
 
 
 @pytest.fixture
@@ -189,6 +196,9 @@ async def sink() -> AsyncIterator[Sink]:
     sink.port = server.sockets[0].getsockname()[1]
     yield sink
     server.close()
+    for serving in sink.serving:  # what is left open would be complained of in another test
+        serving.cancel()
+    await asyncio.gather(*sink.serving, return_exceptions=True)
 
 
 @pytest.fixture
