@@ -439,10 +439,10 @@ async def test_late_answers_resolve_a_long_bulk_message(gateway, smsc):
     """All parts were taken in the end: it is sent and charged, not unknown for ever."""
     takes, late = Rule(number="84912345600", next=1, receipts=()), Rule(next=1, delay_s=2.0, receipts=())
     smsc.script = Script(rules=(takes, late), play=Play(receipts=()), magic=False)
-    gateway.clock.step = timedelta(microseconds=1)  # what happens later is written as later
     await gateway.bind(smsc, submit_timeout_s=1.0)  # the others' answers have to come within that
     await gateway.send(*(f"09123456{n:02}" for n in range(11)), content=LONG)
     await gateway.until("SELECT count(*) > 0 FROM event WHERE kind = 'unknown'", expected=True)
+    gateway.clock.advance(seconds=-1)  # a clock set back makes them no less sent
     await gateway.until("SELECT count(*) FROM event WHERE kind = 'sent'", 11)
     gateway.clock.advance(hours=25)
     await gateway.drain()
