@@ -505,7 +505,7 @@ async def test_the_worker_is_killed(world):
             figures.took_s.append(await carrier.bound(binds, within_s=30))
 
     await repeated(world, figures, often(300, 1), kill, script)
-    assert max(figures.took_s) <= 10
+    assert max(figures.took_s) <= 10 + (0 if FULL else BUSY_S)
 
 
 @asynccontextmanager
