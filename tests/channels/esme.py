@@ -24,7 +24,7 @@ class Esme(asyncio.Protocol):
     """
 
     def __init__(self, *, answer_status=0, timers=None):
-        self.session = Session(Role.ESME, timers or Timers(response_s=5.0))
+        self.session = Session(Role.ESME, timers or Timers(response_s=20.0))
         self.events, self.frames, self.answers, self.octets = [], [], [], b""
         self.answer_status = answer_status
         self.lost = None
@@ -66,7 +66,7 @@ class Esme(asyncio.Protocol):
     def now():
         return asyncio.get_running_loop().time()
 
-    async def until(self, condition, within_s=5.0):
+    async def until(self, condition, within_s=20.0):
         async with asyncio.timeout(within_s):
             while not condition():
                 self._stirred.clear()

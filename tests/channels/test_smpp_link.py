@@ -58,7 +58,7 @@ async def test_other_refusals_are_tried_again():
     binds = (Welcome(status="RSYSERR"), Welcome(answer=False), Welcome(status="RTHROTTLED", then="close"))
     async with (
         carrier(Script(binds=binds, play=Play(receipts=()))) as smsc,
-        client(smsc.port, bind_s=0.1, **AT_ONCE) as channel,
+        client(smsc.port, bind_s=1.0, **AT_ONCE) as channel,
     ):
         assert smsc.counts["binds"] == 1
         assert channel.counts["reconnects"] == 3

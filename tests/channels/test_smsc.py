@@ -254,7 +254,7 @@ async def test_a_true_rate(carrier):
 async def test_a_window(carrier):
     """More open submits than the contract allows are refused with its status."""
     limits = Limits(window=2, window_status="RMSGQFUL")
-    smsc = await carrier(Script(limits=limits, play=Play(delay_s=0.05, receipts=())))
+    smsc = await carrier(Script(limits=limits, play=Play(delay_s=0.5, receipts=())))
     esme = await bound(smsc)
     for n in range(3):
         esme.submit(key=n)

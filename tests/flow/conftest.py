@@ -3,7 +3,9 @@ still.
 """
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -27,12 +29,14 @@ PRICE_VND = 250
 
 
 class Clock:
-    """Wall time of the gateway under test."""
+    """Wall time of the gateway under test. step: by so much it goes on each time it is looked at."""
 
     def __init__(self) -> None:
         self.now = datetime.now(UTC).replace(microsecond=0)
+        self.step = timedelta()
 
     def __call__(self) -> datetime:
+        self.now += self.step
         return self.now
 
     def advance(self, **by: float) -> None:
@@ -97,10 +101,13 @@ class Gateway:
         assert all(d.agrees for d in differences), differences
 
     async def configure(self, channel: str = "simulator", **settings: Any) -> None:
-        """Change the settings of a channel."""
+        """Change the settings of a channel; what it was before has ended, and claims nothing more."""
         async with self.db.transaction() as connection:
             await routing.set_channel(connection, channel, settings)
         await self.worker.load()
+        async with asyncio.timeout(20):
+            while any(running.leaving for running in self.worker._running.values()):
+                await self.worker.load()
 
     async def add(self, name: str, settings: dict[str, Any] | None = None, **route: Any) -> int:
         """A channel with a route to it, a simulated one unless its settings name hosts; its id."""
@@ -120,12 +127,20 @@ class Gateway:
         await self.up(name)
         return channel_id
 
-    async def up(self, name: str, state: str = "up") -> None:
-        """Until the worker says so of a channel; it looks at its channels all the while."""
-        sql = "SELECT health->>'state' = %(state)s FROM channel WHERE name = %(name)s"
+    async def up(self, name: str, state: str = "up") -> dict[str, Any]:
+        """Until the worker says so of a channel, and lets it have its messages; what it said."""
+        sql = "SELECT health FROM channel WHERE name = %(name)s"
         async with asyncio.timeout(20):
-            while not await self.one(sql, name=name, state=state):
+            while (said := await self.one(sql, name=name)).get("state") != state:
                 await self.worker.load()
+        await self.worker.load()  # a channel may come up between the sharing of pools and the telling
+        return dict(said)
+
+    async def silence(self, name: str = "simulator") -> None:
+        """Until nothing is claimed for a channel any more, nor is a claim on its way."""
+        await self.worker.loaded.wait()
+        await self.db.execute("UPDATE channel SET enabled = false WHERE name = %(name)s", name=name)
+        await self.up(name, "stopped")
 
     async def until(self, sql: str, expected: Any, **params: Any) -> None:
         """Until a query says so; the worker is kept awake."""
@@ -148,6 +163,7 @@ class Sink:
     def __init__(self) -> None:
         self.posts: list[tuple[dict[str, str], bytes]] = []
         self.answers: list[int] = []
+        self.serving: set[asyncio.Task[Any]] = set()
         self.port = 0
 
     @property
@@ -155,17 +171,22 @@ class Sink:
         return [body for _, body in self.posts]
 
     async def answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.serving.add(asyncio.current_task())
         try:
-            while True:
-                head = (await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
-                headers = dict(line.lower().split(": ", 1) for line in head[1:] if line)
-                body = await reader.readexactly(int(headers.get("content-length", "0")))
-                self.posts.append((headers, body))
-                status = self.answers.pop(0) if self.answers else 200
-                writer.write(f"HTTP/1.1 {status} X\r\nContent-Length: 0\r\n\r\n".encode())
-                await writer.drain()
-        except (asyncio.IncompleteReadError, ConnectionResetError):
-            writer.close()
+            with suppress(asyncio.IncompleteReadError, ConnectionError):
+                while True:
+                    await self._one(reader, writer)
+        finally:
+            writer.transport.abort()
+
+    async def _one(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = (await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
+        headers = dict(line.lower().split(": ", 1) for line in head[1:] if line)
+        body = await reader.readexactly(int(headers.get("content-length", "0")))
+        self.posts.append((headers, body))
+        status = self.answers.pop(0) if self.answers else 200
+        writer.write(f"HTTP/1.1 {status} X\r\nContent-Length: 0\r\n\r\n".encode())
+        await writer.drain()
 
 
 @pytest.fixture
@@ -175,15 +196,21 @@ async def sink() -> AsyncIterator[Sink]:
     sink.port = server.sockets[0].getsockname()[1]
     yield sink
     server.close()
+    for serving in sink.serving:  # what is left open would be complained of in another test
+        serving.cancel()
+    await asyncio.gather(*sink.serving, return_exceptions=True)
 
 
 @pytest.fixture
 async def smsc() -> AsyncIterator[Smsc]:
     """A carrier that takes everything and reports it delivered, on `port`."""
     smsc = Smsc(Script(magic=False))
-    smsc.port = await smsc.start()
-    yield smsc
-    await smsc.stop()
+    with socket.socket() as held:  # bound, not listening: nobody else gets the port while it is stopped
+        held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        held.bind(("127.0.0.1", 0))
+        smsc.port = await smsc.start(held.getsockname()[1])
+        yield smsc
+        await smsc.stop()
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 """A claim belongs to a living node (I16), and one whose answer was lost is nobody's loss (D5)."""
 
 import asyncio
+import math
 from datetime import timedelta
 
 import pytest
@@ -18,8 +19,7 @@ PHONE = "0912345678"
 
 async def queue_one(gateway):
     """One accepted message that no pump takes; the channel that would."""
-    await gateway.db.execute("UPDATE channel SET enabled = false")
-    await gateway.worker.load()
+    await gateway.silence()
     await gateway.send(PHONE)
     return await gateway.one("SELECT id FROM channel")
 
@@ -83,12 +83,13 @@ async def test_accepted_messages_are_recorded_alike_in_every_batch(gateway):
     for claimed in (one, two):
         claimed.key, claimed.reference, claimed.made = f"k{claimed.message}", "K", 1
 
-    look = gateway.clock()
-    unknown = Result(other.message, other.attempt, other.account_id, other.price_vnd, "unknown", look=look)
+    at = gateway.clock()
+    unknown = Result(other.message, other.attempt, other.account_id, other.price_vnd, "unknown")
+    unknown.look = at + timedelta(hours=1)  # else the sweep looks at once
     async with gateway.db.session() as session:
-        assert await attempts.record_taken(session, [one], node_id, look) == 1
-        assert await attempts.record(session, [attempts.sent(two), unknown], node_id, look) == 2
-        assert await attempts.record_taken(session, [two], node_id + 1, look) == 0
+        assert await attempts.record_taken(session, [one], node_id, at) == 1
+        assert await attempts.record(session, [attempts.sent(two), unknown], node_id, at) == 2
+        assert await attempts.record_taken(session, [two], node_id + 1, at) == 0
     first, second = await gateway.db.read(_WRITTEN)
     assert first == second
     assert "K" in first
@@ -160,7 +161,7 @@ async def test_an_answer_after_its_unknown_is_written_behind_it(gateway):
     late = attempts.sent(claimed)
     late.late = True
     unknown = Result(claimed.message, claimed.attempt, claimed.account_id, claimed.price_vnd, "unknown")
-    unknown.look = gateway.clock()
+    unknown.look = gateway.clock() + timedelta(hours=1)  # else the sweep may look between the two
     recorder = Recorder(gateway.db, gateway.clock, gateway.worker.metrics, batch=10)
     recorder.put(claimed, list, unknown)
     recorder.put(claimed, list, late)
@@ -175,19 +176,19 @@ async def test_an_answer_after_its_unknown_is_written_behind_it(gateway):
 async def test_a_claim_of_a_node_that_was_unsure_for_a_moment_is_given_back(gateway, monkeypatch):
     """It lost sight of its own place, and found it again: nobody would sweep after it."""
     take, node, unsure = attempts.claim, gateway.worker.node, asyncio.Event()
+    clock = node._clock
 
     async def claim_unsure(session, **given):
         rows = await take(session, **given)
         if rows and not unsure.is_set():
             unsure.set()
-            monkeypatch.setattr(node, "_until", 0.0)
+            monkeypatch.setattr(node, "_clock", lambda: math.inf)  # whatever lease it is given
         return rows
 
     monkeypatch.setattr(attempts, "claim", claim_unsure)
-    until = node._until
     await gateway.send(PHONE)
     await unsure.wait()
     await gateway.until("SELECT count(*) FROM ready", 1)
-    monkeypatch.setattr(node, "_until", until)
+    monkeypatch.setattr(node, "_clock", clock)
     await gateway.until("SELECT count(*) FROM event WHERE kind = 'sent'", 1)
     assert await gateway.one("SELECT attempt FROM flight") == 1

@@ -130,6 +130,7 @@ async def test_throttle_pauses_and_loses_nothing(gateway):
     await gateway.drain()
     assert await gateway.one("SELECT tries FROM ready") == 0
     gateway.clock.advance(seconds=6)
+    await gateway.until("SELECT count(*) FROM event WHERE kind = 'sent'", 1)  # the pause is of real seconds
     await gateway.play()
     assert await gateway.finals() == [(0, "simulated")]
 
@@ -189,8 +190,7 @@ async def test_scheduled_message_waits_and_counts_its_life_from_release(gateway)
 
 async def test_expired_in_the_queue_is_never_sent(gateway):
     """A message whose life ends while it waits is refused with 70, never handed over, and free."""
-    await gateway.db.execute("UPDATE channel SET enabled = false")
-    await gateway.worker.load()
+    await gateway.silence()
     await gateway.send(ALICE, validity_s=60)
     gateway.clock.advance(seconds=61)
     await gateway.drain()
@@ -302,8 +302,7 @@ async def test_lost_claim_with_a_dead_node_is_sent_again(gateway):
     """A process that died between *started* and the outcome: the simulator drops repeats, so it is sent
     again.
     """
-    await gateway.db.execute("UPDATE channel SET enabled = false")
-    await gateway.worker.load()
+    await gateway.silence()
     await gateway.send(ALICE)
     await gateway.db.execute(
         "WITH n AS (INSERT INTO node (role, host, pid, lease_until)"

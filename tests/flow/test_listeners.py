@@ -45,10 +45,12 @@ async def served(gateway):
         sock.listen()
         looking = asyncio.create_task(gateway.process.v2.run())
         serving = asyncio.create_task(http.serve(gateway.process.app, sock, stop))
-        yield sock.getsockname()[1]
-        stop.set()
-        await serving
-        looking.cancel()
+        try:
+            yield sock.getsockname()[1]
+        finally:
+            stop.set()
+            await serving
+            looking.cancel()
 
 
 async def ask(port, line):
@@ -66,7 +68,7 @@ async def test_reports_and_replies_arrive_as_at_the_endpoints(gateway):
     """
     listener = await listen(gateway)
     path = f"GET /v2/listeners/{listener}/events"
-    async with served(gateway) as port, asyncio.timeout(10):
+    async with served(gateway) as port, asyncio.timeout(25):
         waits = asyncio.create_task(ask(port, f"{path}?wait=30"))
         accepted = await gateway.accept("0912345678", reference="order:1")
         await gateway.play()
@@ -131,9 +133,9 @@ async def test_a_listener_that_is_not_asked_leaves_nothing(gateway):
 async def test_one_that_is_being_asked_is_not_swept(gateway):
     """The sweep leaves alone what somebody holds, also when its minute just ended."""
     listener = await listen(gateway)
-    gateway.clock.advance(seconds=60)
     async with gateway.db.transaction() as connection:
         await fetch(connection, "UPDATE listener SET until = until + interval '1 minute'")
+        gateway.clock.advance(seconds=60)  # not before it is held: the worker sweeps too
         await listeners.sweep(gateway.db, gateway.clock())
     assert await take(gateway, listener) == ()
     assert await gateway.one("SELECT bool_and(enabled) FROM endpoint")

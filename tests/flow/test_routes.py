@@ -167,16 +167,15 @@ async def test_priority_before_cost_before_age(gateway):
     assert await gateway.taken() == [("cheap", 1, "sent")] * 2
 
 
-async def test_equals_share(gateway):
-    """Two routes of one priority and cost both take from the queue."""
-    await gateway.db.execute("DELETE FROM route")
-    await gateway.add("one", {"window": 3, "latency_ms": [5, 5]})
-    await gateway.add("other", {"window": 3, "latency_ms": [5, 5]})
+async def test_equals_share(gateway, smsc):
+    """Two routes of one priority and cost both take from the queue, each what its window holds."""
+    smsc.script = Script(play=Play(answers=(), receipts=()), magic=False)
+    await gateway.bind(smsc, "one", window=3)
+    await gateway.bind(smsc, "other", window=3)
     await gateway.send(*(f"09123456{n:02}" for n in range(60)))
-    await gateway.drain()
-    shares = await gateway.db.read("SELECT count(*) FROM event GROUP BY channel_id")
-    assert len(shares) == 2
-    assert min(shares)[0] >= 15
+    await smsc.until(lambda: smsc.counts["submits"] == 6)
+    assert await gateway.db.read("SELECT count(*) FROM flight GROUP BY channel_id") == [(3,), (3,)]
+    smsc.end("reset")
 
 
 async def test_conditions_choose(gateway):

@@ -4,6 +4,7 @@ import asyncio
 from contextlib import asynccontextmanager
 
 import pytest
+import structlog
 
 from speedsms.gateway.app.worker import Worker
 from speedsms.gateway.channels.smpp.pdu import Command
@@ -65,8 +66,7 @@ async def test_a_throttle_keeps_order_receipts_and_tries(gateway, smsc):
     smsc.script = Script(rules=(Rule(next=2), Rule(next=1, status="RTHROTTLED")), magic=False)
     await gateway.bind(smsc, window=1)
     numbers = [f"09123456{n:02}" for n in range(8)]
-    await gateway.db.execute("UPDATE channel SET enabled = false")
-    await gateway.worker.load()
+    await gateway.silence("carrier")
     await queue(gateway, *numbers)
     await gateway.db.execute("UPDATE channel SET enabled = true")
     await gateway.up("carrier")
@@ -81,15 +81,15 @@ async def test_a_throttle_of_ten_minutes_loses_nothing(gateway, smsc):
     smsc.script = Script(play=Play(status="RTHROTTLED"), magic=False)
     await gateway.bind(smsc, window=10)
     await gateway.add("other", priority=1, prefixes=["84901"])
-    await gateway.send(*(f"09123456{n:02}" for n in range(20)))
-    await gateway.until("SELECT count(*) > 0 FROM event WHERE kind = 'refused'", expected=True)
-    refused = len(submits(smsc))
-    assert refused <= 10  # one window, then it pauses
-    await gateway.send(CHARLIE)
-    await gateway.until("SELECT count(*) FROM event WHERE kind = 'sent'", 1)
-    gateway.clock.advance(minutes=10)
-    await gateway.until("SELECT count(*) FROM final", 1)
-    assert len(submits(smsc)) <= refused + 1  # a pause ends with one question
+    with structlog.testing.capture_logs() as lines:
+        await gateway.send(*(f"09123456{n:02}" for n in range(20)))
+        await gateway.until("SELECT count(*) > 0 FROM event WHERE kind = 'refused'", expected=True)
+        await gateway.send(CHARLIE)
+        await gateway.until("SELECT count(*) FROM event WHERE kind = 'sent'", 1)
+        gateway.clock.advance(minutes=10)
+        await gateway.until("SELECT count(*) FROM final", 1)
+        pauses = sum(line["event"] == "channel paused" for line in lines)
+        assert len(submits(smsc)) <= 10 * (1 + pauses)  # a window, then it pauses, as often as there is time
     smsc.script = QUICK
     await gateway.until("SELECT count(*) FROM event WHERE kind = 'sent'", 21)
     assert await gateway.one("SELECT count(*) FROM ready") == 0
@@ -163,39 +163,54 @@ async def test_the_reserve_costs_bulk_no_speed(gateway, smsc, monkeypatch):
     smsc.script = QUICK
     await gateway.bind(smsc, window=10)
     await otp(gateway)
-    await smsc.until(lambda: smsc.counts["submits"] == 1)
+    await gateway.until("SELECT count(*) FROM event WHERE kind = 'sent'", 1)
     await gateway.send(*(f"09123456{n:02}" for n in range(100)))
+    gateway.worker.wake()  # a worker that has just begun may not hear of them
     await smsc.until(lambda: smsc.counts["submits"] == 101, within_s=30)
 
 
 # ----------------------------------------------------------------------------------------------------- links
 
 
-async def holders(gateway):
-    return await gateway.one("SELECT array_agg(node_id ORDER BY n) FROM link")
+async def held_by(gateway, processes, *others):
+    """Until so many processes hold the links."""
+    async with asyncio.timeout(20):
+        while await gateway.one("SELECT count(DISTINCT node_id) FROM link") != processes:
+            for worker in (gateway.worker, *others):
+                await worker.sweep()
+                await worker.load()
 
 
 async def test_two_processes_share_the_binds_of_a_channel(gateway, smsc):
     """Each holds half; together they send at the contract's rate, never above; who is left takes all."""
     smsc.script = QUICK
-    await gateway.bind(smsc, binds=2, rate=20, reconnect_s=[0.05, 0.05])
-    assert len(set(await holders(gateway))) == 1
+    channel_id = await gateway.bind(smsc, binds=2, rate=20, reconnect_s=[0.05, 0.05])
+    await held_by(gateway, 1)
+    sent_at = []
     async with another(gateway) as second:
-        async with asyncio.timeout(10):
-            while len(set(await holders(gateway))) < 2:
-                await gateway.worker.load()
-                await second.load()
-        await smsc.until(lambda: len(smsc.connections) == 2)
+        await held_by(gateway, 2, second)
+        await smsc.until(lambda: smsc.counts["binds"] == 3 and len(smsc.connections) == 2)
         await gateway.up("carrier")
+        for worker in (gateway.worker, second):
+            note_pace(worker._running[channel_id].channel, sent_at)
         await gateway.send(*(f"09123456{n:02}" for n in range(40)))
         await smsc.until(lambda: smsc.counts["submits"] == 40)
-        assert smsc.messages.top_rate <= 22  # one part of each process may come a little late
+        sent_at.sort()
+        assert len(sent_at) == 40
+        assert min(late - early for early, late in zip(sent_at, sent_at[20:], strict=False)) >= 1
         assert len({line.connection for line in smsc.journal.lines if line.command == 4}) >= 2
-    async with asyncio.timeout(5):
-        while len(smsc.connections) < 2:
-            await gateway.worker.sweep()
-            await gateway.worker.load()
-    assert len(set(await holders(gateway))) == 1
+    await held_by(gateway, 1)
+    await smsc.until(lambda: smsc.counts["binds"] == 4 and len(smsc.connections) == 2)
+
+
+def note_pace(channel, sent_at):
+    """Keep the moment for which each part counts: a busy machine may hold it up before it arrives."""
+
+    def trace(way, _):
+        if way == "sent":
+            sent_at.append(channel._traffic.pace._sent[-1])
+
+    channel.trace = trace
 
 
 async def test_a_process_that_ends_leaves_nothing_unknown(gateway, smsc):
@@ -203,10 +218,7 @@ async def test_a_process_that_ends_leaves_nothing_unknown(gateway, smsc):
     smsc.script = Script(play=Play(delay_s=0.05, receipts=()), magic=False)
     await gateway.bind(smsc, binds=2, window=5, reconnect_s=[0.05, 0.05])
     async with another(gateway) as second:
-        async with asyncio.timeout(10):
-            while len(set(await holders(gateway))) < 2:
-                await gateway.worker.load()
-                await second.load()
+        await held_by(gateway, 2, second)
         await smsc.until(lambda: smsc.counts["binds"] == 3)
         await gateway.send(*(f"09123456{n:02}" for n in range(100)))
         await smsc.until(lambda: smsc.counts["submits"] >= 20)

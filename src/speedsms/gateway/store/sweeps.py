@@ -15,7 +15,7 @@ SWEEPER: Final = 0  # the node id under which the sweep records
 
 @dataclass(frozen=True, slots=True)
 class Left:
-    """An attempt that nobody will record. said: the kind of its last event, None if there is none.
+    """An attempt that nobody will record. said: sent, else unknown, whatever the clock did; None if neither.
 
     retried: its message had its one new attempt after an unknown one.
     """
@@ -37,8 +37,8 @@ class Left:
 _LEFT: Final = """
 SELECT f.message, f.attempt, f.tries, f.account_id, f.channel_id, f.lane, f.pool, f.expires_at, m.price_vnd,
     q.test,
-    (SELECT e.kind FROM event e WHERE e.account_id = f.account_id AND e.message = f.message
-        AND e.attempt = f.attempt AND e.kind IN ('sent', 'unknown') ORDER BY e.at DESC LIMIT 1),
+    (SELECT min(e.kind) FROM event e WHERE e.account_id = f.account_id AND e.message = f.message
+        AND e.attempt = f.attempt AND e.kind IN ('sent', 'unknown')),
     EXISTS (SELECT FROM event e WHERE e.account_id = f.account_id AND e.message = f.message
         AND e.kind = 'retried')
 FROM f
