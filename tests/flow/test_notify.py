@@ -21,7 +21,6 @@ from speedsms.gateway.store.messages import request_id
 
 SECRET = secret_from(bytes(range(32)))
 TRAN_ID = 1234
-NOW = datetime.now(UTC).replace(microsecond=0)
 
 
 class Sink:
@@ -90,9 +89,13 @@ class World:
     db: Database
     net: Net
     sink: Sink
-    now: datetime = NOW
+    # Of this moment: stock verifiers refuse what is signed five minutes ago.
+    began: datetime = field(default_factory=lambda: datetime.now(UTC).replace(microsecond=0))
     monotonic_s: float = 0.0
     lines: list = field(default_factory=list)
+
+    def __post_init__(self):
+        self.now = self.began
 
     def notifier(self):
         def write(_logger, _method, event):
@@ -135,7 +138,7 @@ class World:
 
     @property
     def message(self):
-        return request_id(TRAN_ID, NOW) << 7 | 1
+        return request_id(TRAN_ID, self.began) << 7 | 1
 
     async def column(self, sql, **params):
         return [row[0] for row in await self.db.rows(sql, **params)]
@@ -163,7 +166,7 @@ def play(database_url, story):
                    VALUES (%(id)s, 1234, 1, 1, 'sms', 2, '', 'x', 'gsm7', 1, 1, 1, 250, 60, %(now)s,
                        'order:1', false, %(now)s)""",
                 id=world.message >> 7,
-                now=NOW,
+                now=world.began,
             )
             await db.execute(
                 """INSERT INTO message (account_id, id, number, price_vnd, carrier, pool, refund, entry)
@@ -174,7 +177,7 @@ def play(database_url, story):
                 """INSERT INTO incoming
                        (account_id, channel_id, sender, recipient, content, dedup_key, received_at)
                    VALUES (1, 1, '84912345678', '84901000008', 'Đồng ý', 'k', %(now)s)""",
-                now=NOW,
+                now=world.began,
             )
             return await story(world)
 
@@ -319,13 +322,13 @@ def test_five_days_of_failures_disable(database_url):
         endpoint = await world.endpoint()
         notifier = world.notifier()
         for days in (0, 1, 2, 4.9, 6.9, 7.1):
-            world.now = NOW + timedelta(days=days)
+            world.now = world.began + timedelta(days=days)
             await world.db.execute("DELETE FROM outbox")
             await world.report(endpoint)
             await notifier.drain()
             since, enabled = (await world.db.rows("SELECT failing_since, enabled FROM endpoint"))[0]
             assert enabled == (days < 7)
-            assert since == {0: NOW, 1: None}.get(days, NOW + timedelta(days=2))
+            assert since == {0: world.began, 1: None}.get(days, world.began + timedelta(days=2))
 
     play(database_url, story)
 
@@ -506,10 +509,10 @@ def test_bulk_replay_is_complete(database_url):
                FROM generate_series(1, 2500)""",
             e=endpoint,
             m=world.message,
-            at=NOW,
+            at=world.now,
         )
-        assert await outbox.replay_since(world.db, endpoint, NOW + timedelta(seconds=1), NOW) == 0
-        batches = [await outbox.replay_since(world.db, endpoint, NOW, NOW) for _ in range(4)]
+        assert await outbox.replay_since(world.db, endpoint, world.now + timedelta(seconds=1), world.now) == 0
+        batches = [await outbox.replay_since(world.db, endpoint, world.now, world.now) for _ in range(4)]
         assert batches == [1000, 1000, 500, 0]
         assert await world.notifier().drain() == 2500
         assert set(Counter(headers["webhook-id"] for headers, _ in world.sink.at("/hook")).values()) == {1}
