@@ -2,6 +2,7 @@
 
 import json
 import os
+import random
 import re
 import socket
 import subprocess
@@ -41,8 +42,13 @@ def build() -> None:
 
 
 def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        return int(taken.getsockname()[1])
+    """Below the range that Linux gives to connections: one of the load's would take it before its server."""
+    while True:
+        try:
+            with socket.create_server(("127.0.0.1", random.randrange(20_000, 32_000))) as taken:
+                return int(taken.getsockname()[1])
+        except OSError:
+            continue
 
 
 def closed_loop(
