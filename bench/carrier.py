@@ -14,7 +14,7 @@ from urllib.request import urlopen
 from machine import TOOLS, free_port
 
 RECEIPT_AFTER_MS = 500
-_START_S = 5.0
+_START_S = 30.0
 
 
 def awaited(port: int, process: subprocess.Popen[bytes], within_s: float = _START_S) -> None:
