@@ -7,6 +7,7 @@ import asyncio
 import logging
 import os
 import signal
+import sys
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from itertools import count
@@ -23,6 +24,8 @@ from speedsms.gateway import log
 from speedsms.gateway.store.db import Database
 from speedsms.gateway.store.embedded.cluster import Cluster, ClusterSettings
 from speedsms.gateway.store.migrate import migrate
+
+sys.path.insert(0, str(Path(__file__).parent))  # for `ports`, which folders share
 
 # A shell that starts the tests in the background ignores SIGINT for them; their children would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -2,21 +2,20 @@
 
 import json
 import signal
-import socket
 import subprocess
 import sys
 import time
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import islice
 from queue import Queue
-from random import SystemRandom
 from threading import Thread
 from types import SimpleNamespace
 
 import httpx2
 import pytest
 
+from ports import free_port
 from speedsms import webhook
 from speedsms.cli import build, listen
 from speedsms.cli.connection import Connection
@@ -226,14 +225,6 @@ def test_a_service_that_cannot_be_listened_to(reply, error, reason):
     with pytest.raises(error) as raised:
         Listener(client, ("sms",), Connection()).register()
     assert raised.value.reason == reason
-
-
-def free_port():
-    """Below those that the kernel gives to connections: none takes it before the gateway listens."""
-    while True:
-        with socket.socket() as free, suppress(OSError):
-            free.bind(("127.0.0.1", SystemRandom().randrange(20_000, 32_000)))
-            return free.getsockname()[1]
 
 
 @pytest.mark.slow

@@ -21,12 +21,12 @@ import socket
 import subprocess
 import sys
 import time
-from contextlib import redirect_stdout, suppress
+from contextlib import redirect_stdout
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from random import SystemRandom
 
+from ports import free_port
 from speedsms.testing import fake_gateway
 
 SECRET = "whsec_AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="
@@ -89,7 +89,7 @@ class Reader:
         self._servers = []
         # What a reader copies from the welcome of the sandbox.
         self._copied = {"http://127.0.0.1:8101": gateway.url, "whsec_…": SECRET, "ss_live_…": gateway.token}
-        self._ports = {block.told: _free_port() for block in found if block.note == "runs on"}
+        self._ports = {block.told: free_port() for block in found if block.note == "runs on"}
 
     def do(self, block):
         """Raises whatever goes wrong."""
@@ -143,14 +143,6 @@ class Reader:
             server.wait()
         refused = [post for post in self._gateway.posts if not 200 <= post.status < 300]
         assert not refused, refused
-
-
-def _free_port():
-    """Below those that the kernel gives to connections: none takes it before its server listens."""
-    while True:
-        with suppress(OSError), socket.socket() as probe:
-            probe.bind(("127.0.0.1", SystemRandom().randrange(20_000, 32_000)))
-            return probe.getsockname()[1]
 
 
 def _reach(server, port):

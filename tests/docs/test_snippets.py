@@ -45,7 +45,13 @@ def told(name):
         done = subprocess.run(
             [sys.executable, reader.__file__, ROOT / name],
             cwd=folder,
-            env={**kept, "PATH": path, "XDG_CONFIG_HOME": folder, "PYTHONDONTWRITEBYTECODE": "1"},
+            env={
+                **kept,
+                "PATH": path,
+                "XDG_CONFIG_HOME": folder,
+                "PYTHONDONTWRITEBYTECODE": "1",
+                "PYTHONPATH": str(ROOT / "tests"),
+            },
             capture_output=True,
             text=True,
             check=False,

@@ -14,8 +14,9 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from programs import LANGUAGES, Programs, build, found, free_port, needed
+from programs import LANGUAGES, Programs, build, found, needed
 
+from ports import free_port
 from speedsms.testing import Sender, SenderKind, fake_gateway
 
 READY_S = 60

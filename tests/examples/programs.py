@@ -3,17 +3,16 @@
 import fcntl
 import os
 import shutil
-import socket
 import subprocess
 import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from random import SystemRandom
 
 import pytest
+
+from ports import free_port
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 CALLS = ("account", "send", "voice", "pin", "status", "mms", "webhook")
@@ -138,14 +137,6 @@ COMPILERS = {"java": _java, "csharp": _csharp}
 def _compile(command):
     done = subprocess.run(command, capture_output=True, check=False, text=True, timeout=LIMIT_S)
     assert done.returncode == 0, done.stdout + done.stderr
-
-
-def free_port():
-    """Below those that the kernel gives to connections: none takes it before its program listens."""
-    while True:
-        with socket.socket() as free, suppress(OSError):
-            free.bind(("127.0.0.1", SystemRandom().randrange(20_000, 32_000)))
-            return free.getsockname()[1]
 
 
 class Receiver:

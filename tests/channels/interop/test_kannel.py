@@ -2,15 +2,13 @@
 
 import asyncio
 import os
-import random
 import shutil
-import socket
-from contextlib import suppress
 from pathlib import Path
 from urllib.parse import parse_qs, urlencode, urlsplit
 
 import pytest
 
+from ports import free_port
 from speedsms.gateway.channels.smpp.pdu import Command
 from speedsms.gateway.channels.smpp.smsc import Play, Script, Smsc, Speech
 
@@ -64,7 +62,7 @@ async def carrier():
 @pytest.fixture
 async def kannel(start, carrier, receiver, tmp_path):
     """Both boxes, bound; gives what sends one message and returns the reply."""
-    ports = dict(zip(("admin", "boxes", "sendsms"), _free_ports(3), strict=True))
+    ports = dict(zip(("admin", "boxes", "sendsms"), (free_port() for _ in range(3)), strict=True))
     text = Path(__file__).with_name("kannel.conf").read_text()
     (tmp_path / "kannel.conf").write_text(text.format(smsc=carrier.port, receiver=receiver.port, **ports))
     for box, ready in zip(BOXES, ("Start-up done", "Connected to bearerbox"), strict=True):
@@ -80,17 +78,6 @@ async def kannel(start, carrier, receiver, tmp_path):
         return reply.decode()
 
     return send
-
-
-def _free_ports(count):
-    """Ports nobody is given who asks for any: another test's server would take one before Kannel does."""
-    first = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
-    ports = []
-    while len(ports) < count:
-        port = random.randrange(1025, first)
-        with suppress(OSError), socket.create_server(("127.0.0.1", port)):
-            ports.append(port)
-    return ports
 
 
 def _submitted(carrier):
