@@ -3,7 +3,6 @@
 import asyncio
 import json
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -11,6 +10,7 @@ from contextlib import asynccontextmanager, suppress
 
 import psutil
 
+from ports import free_port
 from speedsms.gateway.store.embedded.cluster import Cluster, ClusterSettings
 
 READY_S = 60
@@ -21,15 +21,12 @@ class Gateway:
     """One supervisor with its children. After `start`: base, token and url, of the database."""
 
     def __init__(self, folder):
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
         self._folder = folder
         self._data = folder / "data"
         self._ready = folder / "ready.json"
         self._log = (folder / "log").open("wb")
         self._environment = {n: v for n, v in os.environ.items() if not n.startswith("SPEEDSMS_")} | {
-            "SPEEDSMS_HTTP_PORT": str(port),
+            "SPEEDSMS_HTTP_PORT": str(free_port()),
             "SPEEDSMS_DATA_DIR": str(self._data),
             "SPEEDSMS_WEBHOOKS_ALLOW_LOOPBACK": "true",
             "SPEEDSMS_LOG_LEVEL": "warning",
